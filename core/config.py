@@ -1,0 +1,113 @@
+"""Settings, read from the environment once and passed in.
+
+Every process builds ``Settings()`` at its entry point; below that, functions take the values they need. Each
+setting is one ``LOCKSTEP_...`` variable and is described in ``docs/settings.md``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+
+
+class Settings(BaseSettings):
+    """What one deployment is configured with."""
+
+    model_config = SettingsConfigDict(env_prefix="LOCKSTEP_", frozen=True, extra="ignore")
+
+    database_url: str = Field(
+        default="postgresql+psycopg://lockstep_owner@127.0.0.1/lockstep",
+        description="Postgres, as the role that owns the tables; migrations use it.",
+    )
+    api_database_url: str | None = Field(
+        default=None,
+        description="Postgres for the API, as a role under row-level security. Unset: the owner's URL with `SET ROLE lockstep_api`.",
+    )
+    worker_database_url: str | None = Field(
+        default=None,
+        description="Postgres for workers and maintenance. Unset: the owner's URL with `SET ROLE lockstep_worker`.",
+    )
+    broker_url: str = Field(
+        default="redis://127.0.0.1:6379/0", description="Redis-protocol broker that carries the doorbells."
+    )
+    s3_endpoint: str | None = Field(default=None, description="S3-compatible endpoint. Unset: AWS.")
+    s3_bucket: str = Field(default="lockstep", description="Bucket that holds every file.")
+    s3_region: str = Field(default="us-east-1", description="Region the requests are signed for.")
+    s3_access_key: SecretStr | None = Field(default=None, description="Access key. Unset: boto3's own search.")
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key. Unset: boto3's own search.")
+
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(default=8000, description="Port the API listens on.")
+    public_url: str | None = Field(
+        default=None, description="How clients reach the API; links in answers begin with it. Unset: http://host:port."
+    )
+    data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")
+
+    pool: str = Field(default="gpu", description="The pool a worker serves and new jobs go to.")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("models/storybook",),
+        description="Base models to register at start: diffusers folders or hub ids, comma-separated.",
+    )
+    device: str = Field(default="auto", description="The engine's device: `auto`, `cpu`, `cuda`, `cuda:1`, ...")
+
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Private networks webhooks may reach, as comma-separated CIDRs. Unset: public addresses only.",
+    )
+    max_upload_bytes: int = Field(default=20 * 1024 * 1024, description="Largest upload accepted, in bytes.")
+    max_picture_pixels: int = Field(default=40_000_000, description="Largest picture accepted, in pixels.")
+    max_training_pictures: int = Field(default=10, description="Most pictures one training may take.")
+
+    lease_seconds: float = Field(default=45.0, description="How long a claim holds without a heartbeat.")
+    heartbeat_seconds: float = Field(default=10.0, description="How often a worker renews its leases.")
+    max_attempts: int = Field(default=3, description="Attempts of a job before it fails for good.")
+    batch_size: int = Field(default=8, description="Most jobs one claim takes into a batch.")
+    tenant_max_running: int = Field(default=16, description="Most jobs of one tenant running in a pool at once.")
+
+    @field_validator("webhook_allow", "models", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def base_url(self) -> str:
+        """How clients reach the API, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds without a heartbeat."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def owner_dsn(self) -> URL:
+        """Postgres as the role that owns the tables."""
+        return _with_psycopg(self.database_url)
+
+    @property
+    def api_dsn(self) -> URL:
+        """Postgres as the API's role, under row-level security."""
+        return _as_role(self.database_url, "lockstep_api") if self.api_database_url is None else _with_psycopg(self.api_database_url)
+
+    @property
+    def worker_dsn(self) -> URL:
+        """Postgres as the workers' role."""
+        return (
+            _as_role(self.database_url, "lockstep_worker")
+            if self.worker_database_url is None
+            else _with_psycopg(self.worker_database_url)
+        )
+
+
+def _with_psycopg(url: str) -> URL:
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def _as_role(url: str, role: str) -> URL:
+    """The same login, acting as ``role`` from the first statement on."""
+    return _with_psycopg(url).update_query_dict({"options": f"-c role={role}"})
