@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, description="Port the API listens on.")
     public_url: str | None = Field(
-        default=None, description="How clients reach the API; links in answers begin with it. Unset: http://host:port."
+        default=None,
+        description="How clients reach the API; links in answers begin with it. Unset: http://host:port.",
     )
     data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")
 
@@ -92,7 +93,11 @@ class Settings(BaseSettings):
     @property
     def api_dsn(self) -> URL:
         """Postgres as the API's role, under row-level security."""
-        return _as_role(self.database_url, "lockstep_api") if self.api_database_url is None else _with_psycopg(self.api_database_url)
+        return (
+            _as_role(self.database_url, "lockstep_api")
+            if self.api_database_url is None
+            else _with_psycopg(self.api_database_url)
+        )
 
     @property
     def worker_dsn(self) -> URL:

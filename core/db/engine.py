@@ -1,0 +1,42 @@
+"""Engines and sessions: asynchronous for the API, synchronous for workers.
+
+A session that carries a tenant sets ``app.tenant_id`` at the start of every transaction; row-level security
+shows it that tenant's rows and no others. A session without one sees no tenant's rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
+
+_TENANT = "tenant_id"
+
+
+def sync_engine(url: URL, *, pool_size: int = 5) -> Engine:
+    """An engine for workers and maintenance; a dead connection is noticed before it is used."""
+    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=_connect_args())
+
+
+def async_engine(url: URL, *, pool_size: int = 10) -> AsyncEngine:
+    """An engine for the API."""
+    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=_connect_args())
+
+
+def _connect_args() -> dict[str, Any]:
+    return {"connect_timeout": 5}
+
+
+def bind_tenant(session: Session | AsyncSession, tenant_id: str) -> None:
+    """Show ``session`` this tenant's rows, from its next transaction on."""
+    sync = session.sync_session if isinstance(session, AsyncSession) else session
+    sync.info[_TENANT] = tenant_id
+
+
+@event.listens_for(Session, "after_begin")
+def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:  # noqa: ARG001
+    tenant_id = session.info.get(_TENANT)
+    if tenant_id is not None:
+        connection.exec_driver_sql("SELECT set_config('app.tenant_id', %s, true)", (tenant_id,))

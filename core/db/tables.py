@@ -1,0 +1,16 @@
+"""Every table, in one place: what migrations are compared with."""
+
+from __future__ import annotations
+
+from sqlalchemy import MetaData
+
+from core.catalog import models as catalog
+from core.concepts import models as concepts
+from core.db.base import Base
+from core.files import models as files
+from core.jobs import models as jobs
+from core.tenants import models as tenants
+from core.webhooks import models as webhooks
+
+MODULES = (catalog, concepts, files, jobs, tenants, webhooks)
+METADATA: MetaData = Base.metadata

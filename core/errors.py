@@ -1,0 +1,184 @@
+"""Every error a caller can act on.
+
+::
+
+    LockstepError
+    ├── Unauthenticated            no key, or one that does not work
+    ├── Forbidden                  the key lacks a scope
+    ├── NotFound                   nothing of that id belongs to the caller
+    ├── Invalid                    the request can never succeed as it stands
+    │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
+    │   ├── UnknownPlaceholder, ConceptUnused, PlaceholderTaken
+    │   ├── ModelUnknown, SizeUnsupported
+    │   ├── WebhookTargetRefused
+    │   └── IdempotencyKeyReused
+    ├── Conflict                   the request contradicts the present state
+    │   ├── NotCancelable, ConceptNameTaken, ConceptNotReady, IdempotencyInProgress
+    │   └── ConceptModelMismatch
+    ├── TooLarge                   the body is over the limit
+    └── StorageUnavailable         object storage does not answer; try again
+
+The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field.
+``api/errors.py`` is the one map from these to HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LockstepError(Exception):
+    """Something a caller can act on."""
+
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.param = param
+
+    @classmethod
+    def title(cls) -> str:
+        """The first line of the docstring, without the full stop."""
+        return (cls.__doc__ or cls.__name__).splitlines()[0].rstrip(".")
+
+
+class Unauthenticated(LockstepError):
+    """The API key is missing or does not work."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(LockstepError):
+    """The API key lacks the scope this needs."""
+
+    code = "forbidden"
+
+
+class NotFound(LockstepError):
+    """No such thing belongs to the caller."""
+
+    code = "not-found"
+
+
+class Invalid(LockstepError):
+    """The request can never succeed as it stands."""
+
+    code = "validation"
+
+
+class PictureUnreadable(Invalid):
+    """The file is not a picture that can be read."""
+
+    code = "picture-unreadable"
+
+
+class PictureTooLarge(Invalid):
+    """The picture has more pixels than are accepted."""
+
+    code = "picture-too-large"
+
+
+class NoPictures(Invalid):
+    """A training needs at least one picture."""
+
+    code = "no-pictures"
+
+
+class TooManyPictures(Invalid):
+    """A training takes fewer pictures than were given."""
+
+    code = "too-many-pictures"
+
+
+class UnknownPlaceholder(Invalid):
+    """The prompt names a concept that the request does not."""
+
+    code = "unknown-placeholder"
+
+
+class ConceptUnused(Invalid):
+    """The request names a concept that the prompt never uses."""
+
+    code = "concept-unused"
+
+
+class PlaceholderTaken(Invalid):
+    """Two concepts of the request would answer to one placeholder."""
+
+    code = "placeholder-taken"
+
+
+class ModelUnknown(Invalid):
+    """No such base model is registered."""
+
+    code = "model-unknown"
+
+
+class SizeUnsupported(Invalid):
+    """The model cannot draw pictures of that size."""
+
+    code = "size-unsupported"
+
+
+class WebhookTargetRefused(Invalid):
+    """Webhooks may not be sent to that address."""
+
+    code = "webhook-target-refused"
+
+
+class IdempotencyKeyReused(Invalid):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency-key-reused"
+
+
+class Conflict(LockstepError):
+    """The request contradicts the present state."""
+
+    code = "conflict"
+
+
+class NotCancelable(Conflict):
+    """The job has already ended."""
+
+    code = "not-cancelable"
+
+
+class ConceptNameTaken(Conflict):
+    """A concept of that name exists already."""
+
+    code = "concept-name-taken"
+
+
+class ConceptNotReady(Conflict):
+    """The concept has no trained version yet."""
+
+    code = "concept-not-ready"
+
+
+class ConceptModelMismatch(Conflict):
+    """The concept was trained on another base model."""
+
+    code = "concept-model-mismatch"
+
+
+class IdempotencyInProgress(Conflict):
+    """A request with this idempotency key is still being handled."""
+
+    code = "idempotency-in-progress"
+    retryable = True
+
+
+class TooLarge(LockstepError):
+    """The body is larger than is accepted."""
+
+    code = "too-large"
+
+
+class StorageUnavailable(LockstepError):
+    """Object storage does not answer."""
+
+    code = "storage-unavailable"
+    retryable = True

@@ -1,0 +1,34 @@
+"""Uploaded and produced objects. The bytes lie in object storage under ``key``."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base, CreatedAt, Name
+
+
+class File(Base):
+    """A stored object that belongs to a tenant."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
+        CheckConstraint("size_bytes >= 0", name="size"),
+        CheckConstraint("purpose IN ('picture', 'output', 'concept')", name="purpose"),
+        Index("ix_files_page", "tenant_id", "created_at", "id"),
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    purpose: Mapped[str]
+    name: Mapped[str]
+    key: Mapped[str]
+    media_type: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    job_id: Mapped[Name | None]  # the job that produced it
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,242 @@
+"""Claiming jobs, renewing leases and ending attempts: the workers' side of the queue.
+
+Each function runs in the caller's transaction and commits nothing. Whatever is written about a running job is
+guarded by its token: a worker that lost its lease changes nothing, whatever it still believes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from core.jobs import statements
+from core.jobs.events import Happening, Verb, record
+from core.jobs.fairshare import WARM_LOOK_AHEAD, Share, Waiting, choose_companions, choose_leader
+from core.jobs.params import GenerationParams, JobParams, TrainingParams
+from core.jobs.retry import JobError
+from core.jobs.states import AttemptOutcome, JobStage, JobState
+
+_PARAMS: TypeAdapter[TrainingParams | GenerationParams] = TypeAdapter(JobParams)
+_COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
+_MOST_ROUNDS = 64  # tenants found empty, or jobs canceled meanwhile, before a claim gives up its turn
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job held under ``token``."""
+
+    id: str
+    token: int
+    tenant_id: str
+    params: TrainingParams | GenerationParams
+    checkpoint: Mapping[str, Any] | None
+    attempt: int
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """What holding a lease says: whether somebody asked to cancel."""
+
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended the job: succeeded with a result, failed with an error, or canceled."""
+
+    job_id: str
+    token: int
+    state: JobState
+    gpu_seconds: float
+    result: Mapping[str, Any] | None = None
+    error: JobError | None = None
+
+
+@dataclass(frozen=True)
+class Return:
+    """A job that goes back to the queue: after a failure (counted) or unharmed (not counted)."""
+
+    job_id: str
+    token: int
+    outcome: AttemptOutcome
+    gpu_seconds: float
+    delay: timedelta = timedelta(0)
+    error: JobError | None = None
+
+
+def claim(
+    session: Session, *, pool: str, worker_id: str, warm: frozenset[str], room: int, lease: timedelta
+) -> list[ClaimedJob]:
+    """Take the next fair batch of at most ``room`` jobs that can run together; empty when nothing is runnable.
+
+    ``warm`` are the ids of models the worker holds. Serialised per pool by an advisory lock until commit.
+    """
+    session.execute(statements.LOCK_POOL, {"pool": pool})
+    session.execute(statements.FOLD_NOTES, {"pool": pool})
+    for _ in range(_MOST_ROUNDS):
+        shares = [Share(**row._mapping) for row in session.execute(statements.LEADERS, {"pool": pool, "limit": 1})]
+        if not shares:
+            return []
+        leading = shares[0]
+        heads = _heads(session, pool, leading.tenant_id)
+        if not heads:
+            _let_sleep(session, pool, leading.tenant_id)
+            continue
+        leader = choose_leader(heads, warm)
+        batch = [leader, *_companions(session, pool, leader, room - 1)]
+        claimed = _take(session, pool, [job.job_id for job in batch], worker_id=worker_id, lease=lease)
+        session.execute(statements.ADVANCE_POOL, {"pool": pool, "vtime": leading.vtime})
+        if claimed:
+            return claimed
+    return []
+
+
+def _heads(session: Session, pool: str, tenant_id: str) -> list[Waiting]:
+    rows = session.execute(statements.HEADS, {"pool": pool, "tenant_id": tenant_id, "limit": WARM_LOOK_AHEAD})
+    return [Waiting(**row._mapping) for row in rows]
+
+
+def _companions(session: Session, pool: str, leader: Waiting, room: int) -> list[Waiting]:
+    if room <= 0:
+        return []
+    shares = [
+        Share(**row._mapping)
+        for row in session.execute(statements.LEADERS, {"pool": pool, "limit": _COMPANION_TENANTS})
+    ]
+    queues: defaultdict[str, list[Waiting]] = defaultdict(list)
+    rows = session.execute(
+        statements.LANE_HEADS,
+        {"pool": pool, "lane": leader.lane, "ids": [share.tenant_id for share in shares], "limit": room + 1},
+    )
+    for row in rows:
+        queues[row.tenant_id].append(Waiting(**row._mapping))
+    return choose_companions(leader, shares, queues, room)
+
+
+def _let_sleep(session: Session, pool: str, tenant_id: str) -> None:
+    """Look past a tenant without work until it is woken; one whose next job is just being written stays awake."""
+    where = {"pool": pool, "tenant_id": tenant_id}
+    if session.execute(statements.LET_SLEEP_LOCK, where).one_or_none() is not None:
+        session.execute(statements.LET_SLEEP, where)
+
+
+def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
+    rows = session.execute(statements.TAKE, {"ids": ids, "worker_id": worker_id, "lease": lease}).all()
+    # Rows of jobs that were canceled at this very moment go too: their cancel is about to delete them.
+    session.execute(statements.UNQUEUE, {"pool": pool, "ids": ids})
+    if not rows:
+        return []
+    taken = [row.id for row in rows]
+    session.execute(statements.OPEN_ATTEMPTS, {"ids": taken})
+    session.execute(statements.CHARGE, {"pool": pool, "ids": taken})
+    record(session, [Happening(job_id, Verb.STARTED) for job_id in taken])
+    order = {job_id: place for place, job_id in enumerate(ids)}
+    return [_claimed(row) for row in sorted(rows, key=lambda row: order[row.id])]
+
+
+def _claimed(row: Row[Any]) -> ClaimedJob:
+    return ClaimedJob(
+        id=row.id,
+        token=row.token,
+        tenant_id=row.tenant_id,
+        params=_PARAMS.validate_python(row.params),
+        checkpoint=row.checkpoint,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+    )
+
+
+def renew(session: Session, jobs: Sequence[ClaimedJob], *, lease: timedelta) -> dict[int, Held]:
+    """Extend the leases; a token that is missing from the answer is lost."""
+    rows = session.execute(
+        statements.RENEW,
+        {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs], "lease": lease},
+    )
+    return {row.token: Held(row.cancel_requested) for row in rows}
+
+
+def report(
+    session: Session,
+    job: ClaimedJob,
+    *,
+    stage: JobStage | None = None,
+    progress: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+) -> bool:
+    """Say how far the job is; False when its lease is lost. A checkpoint is where the next attempt goes on."""
+    values = {"stage": stage, "progress": progress, "checkpoint": checkpoint}
+    held = session.execute(statements.REPORT, {"job_id": job.id, "token": job.token, **values}).one_or_none()
+    if held is None:
+        return False
+    if checkpoint is not None:
+        record(session, [Happening(job.id, Verb.CHECKPOINT, {"step": checkpoint["step"]})])
+    elif progress is not None:
+        record(session, [Happening(job.id, Verb.PROGRESS)])
+    return True
+
+
+def hold(session: Session, jobs: Iterable[ClaimedJob]) -> set[str]:
+    """Lock the jobs that are still ours until commit; the caller may then write what they produced."""
+    mine = {job.id: job.token for job in jobs}
+    rows = session.execute(statements.HOLD, {"ids": list(mine), "tokens": list(mine.values())})
+    return {row.id for row in rows}
+
+
+_VERBS = {JobState.SUCCEEDED: Verb.SUCCEEDED, JobState.FAILED: Verb.FAILED, JobState.CANCELED: Verb.CANCELED}
+
+
+def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
+    """End jobs for good, with their events; returns the ids that were still ours."""
+    items = [
+        {
+            "job_id": end.job_id,
+            "token": end.token,
+            "state": end.state,
+            "outcome": AttemptOutcome(end.state),
+            "result": None if end.result is None else dict(end.result),
+            "error": None if end.error is None else end.error.as_dict(),
+            "gpu_seconds": end.gpu_seconds,
+        }
+        for end in endings
+    ]
+    moved = {row.id for row in session.execute(statements.FINISH, {"items": items})}
+    record(session, [Happening(end.job_id, _VERBS[end.state]) for end in endings if end.job_id in moved])
+    return moved
+
+
+def requeue(session: Session, returns: Sequence[Return]) -> set[str]:
+    """Put jobs back into the queue, not before their delay has passed; returns the ids that were still ours."""
+    items = [
+        {
+            "job_id": back.job_id,
+            "token": back.token,
+            "outcome": back.outcome,
+            "error": None if back.error is None else back.error.as_dict(),
+            "delay_ms": int(back.delay.total_seconds() * 1000),
+            "gpu_seconds": back.gpu_seconds,
+        }
+        for back in returns
+    ]
+    moved = {row.id for row in session.execute(statements.REQUEUE, {"items": items})}
+    record(
+        session,
+        [
+            Happening(back.job_id, Verb.QUEUED, {"retry_of": back.error.as_dict()} if back.error else {})
+            for back in returns
+            if back.job_id in moved
+        ],
+    )
+    return moved
+
+
+def outcomes(session: Session, tokens: Sequence[int]) -> dict[int, str | None]:
+    """How attempts ended, read back after a commit whose answer was lost."""
+    return {row.token: row.outcome for row in session.execute(statements.ATTEMPT_OUTCOMES, {"tokens": list(tokens)})}

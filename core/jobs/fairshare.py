@@ -1,0 +1,95 @@
+"""Who is next: start-time fair queueing over GPU-time, per pool.
+
+Each tenant of a pool has a virtual time; the tenant with the least is served and pays ``cost / weight``. A tenant
+that was idle starts at the pool's own virtual time, so idling earns no credit. Companions of the leader (jobs of
+its lane that can share its batch) are taken in the same order, each charged to its own tenant, so a flood cannot
+fill the seats beside a quiet tenant's job.
+
+Source: Goyal, Vin, Cheng 1996, "Start-time Fair Queuing". This module decides; ``execution.claim`` reads and writes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+_WEIGHT_UNIT = 100  # a tenant of this weight pays its cost as it is
+PRIORITY_BOOST_MS = 60_000  # one priority class is worth a minute of waiting: age always wins in the end
+WARM_LOOK_AHEAD = 8  # how far down a tenant's own queue a warm model is looked for
+WARM_PATIENCE = timedelta(seconds=10)  # nobody waits longer than this for another's warm model
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that may be claimed, as the queue knows it."""
+
+    job_id: str
+    tenant_id: str
+    lane: str
+    model_id: str
+    cost_ms: int
+    waited: timedelta
+
+
+@dataclass(frozen=True)
+class Share:
+    """A tenant's standing: ``free`` is how many more of its jobs may run."""
+
+    tenant_id: str
+    vtime: int
+    weight: int
+    free: int
+
+
+def charge(cost_ms: int, weight: int) -> int:
+    """The virtual time that ``cost_ms`` takes from a tenant of ``weight``; at least 1, so that time moves on."""
+    return max(1, cost_ms * _WEIGHT_UNIT // weight)
+
+
+def sort_key(created_at: datetime, priority: int) -> int:
+    """The order within a tenant: age, with a head start per priority class; smaller is earlier."""
+    return int(created_at.timestamp() * 1000) - priority * PRIORITY_BOOST_MS
+
+
+def choose_leader(heads: Sequence[Waiting], warm: frozenset[str]) -> Waiting:
+    """The job of the leading tenant to run: its first, or an early one whose model is warm.
+
+    ``heads`` are the tenant's first jobs in order, at most ``WARM_LOOK_AHEAD``; never empty.
+    """
+    first = heads[0]
+    if first.model_id in warm or first.waited > WARM_PATIENCE:
+        return first
+    return next((job for job in heads if job.model_id in warm), first)
+
+
+def choose_companions(
+    leader: Waiting, shares: Sequence[Share], queues: Mapping[str, Sequence[Waiting]], room: int
+) -> list[Waiting]:
+    """At most ``room`` further jobs of the leader's lane, least virtual time first, within every tenant's cap.
+
+    ``queues`` holds each tenant's jobs of that lane in order; the leader among them is passed over.
+    """
+    standing = {share.tenant_id: share for share in shares}
+    free = {share.tenant_id: share.free for share in shares}
+    line: list[tuple[int, str, int]] = []  # (virtual time, tenant, place in its queue)
+    for share in shares:
+        vtime = share.vtime
+        if share.tenant_id == leader.tenant_id:
+            free[share.tenant_id] -= 1
+            vtime += charge(leader.cost_ms, share.weight)
+        heapq.heappush(line, (vtime, share.tenant_id, 0))
+    chosen: list[Waiting] = []
+    while line and len(chosen) < room:
+        vtime, tenant_id, place = heapq.heappop(line)
+        queue = queues.get(tenant_id, ())
+        if place >= len(queue) or free[tenant_id] <= 0:
+            continue
+        job = queue[place]
+        if job.job_id != leader.job_id:
+            chosen.append(job)
+            free[tenant_id] -= 1
+            vtime += charge(job.cost_ms, standing[tenant_id].weight)
+        heapq.heappush(line, (vtime, tenant_id, place + 1))
+    return chosen

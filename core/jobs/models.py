@@ -1,0 +1,208 @@
+"""The job, its attempts, its events, and the narrow rows it waits on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base, CreatedAt, Name
+from core.db.time import lockstep_now
+from core.db.types import Xid8
+from core.jobs.states import TERMINAL, JobState
+
+
+def _listed(states: Iterable[JobState]) -> str:
+    return ", ".join(sorted(f"'{state}'" for state in states))
+
+
+class Job(Base):
+    """One unit of work. Written by the API when it is accepted, then only by whoever holds its lease token."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        CheckConstraint(f"state IN ({_listed(JobState)})", name="state"),
+        CheckConstraint(f"(state IN ({_listed(TERMINAL)})) = (finished_at IS NOT NULL)", name="finished"),
+        CheckConstraint(
+            "(state = 'running') = (lease_token IS NOT NULL) AND (lease_token IS NULL) = (lease_until IS NULL)",
+            name="leased",
+        ),
+        CheckConstraint("state <> 'running' OR started_at IS NOT NULL", name="started"),
+        CheckConstraint("(state = 'succeeded') = (result IS NOT NULL)", name="result"),
+        CheckConstraint("state <> 'failed' OR error IS NOT NULL", name="error"),
+        CheckConstraint("not_before IS NULL OR state = 'queued'", name="not_before"),
+        CheckConstraint("stage IS NULL OR state = 'running'", name="stage"),
+        CheckConstraint("attempt BETWEEN 0 AND max_attempts", name="attempts"),
+        Index("ix_jobs_page", "tenant_id", "created_at", "id"),
+        Index("ix_jobs_leased", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_jobs_waiting", "not_before", postgresql_where=text("not_before IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": 85}},
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=text("'queued'"))
+    stage: Mapped[str | None]
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"))
+    lane: Mapped[Name]
+    model_id: Mapped[Name] = mapped_column(ForeignKey("models.id"))
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    cost_ms: Mapped[int]
+    params: Mapped[dict[str, Any]]
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    progress: Mapped[dict[str, Any] | None]
+    checkpoint: Mapped[dict[str, Any] | None]  # {key, step}: where the next attempt goes on
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    max_attempts: Mapped[int]
+    worker_id: Mapped[Name | None]
+    lease_token: Mapped[int | None]
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    event_sequence: Mapped[int] = mapped_column(server_default=text("0"))
+    gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[datetime | None]  # of the latest attempt
+    finished_at: Mapped[datetime | None]
+
+
+class JobAttempt(Base):
+    """One worker's try at a job; the token is the fence that guards all it writes."""
+
+    __tablename__ = "job_attempts"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
+        CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
+        Index("ix_job_attempts_job", "tenant_id", "job_id"),
+    )
+
+    token: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    job_id: Mapped[Name]
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    attempt: Mapped[int]
+    worker_id: Mapped[Name]
+    started_at: Mapped[CreatedAt]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+
+
+class Event(Base):
+    """Something that happened to a job, once, in order: ``sequence`` counts from 1 within the job.
+
+    ``xid`` and ``position`` order events over all jobs by commit: a reader that stops at the oldest running
+    transaction never misses one that commits late.
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        UniqueConstraint("job_id", "sequence"),
+        ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
+        Index("ix_events_page", "tenant_id", "xid", "position"),
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    job_id: Mapped[Name]
+    sequence: Mapped[int]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[CreatedAt]
+    xid: Mapped[int] = mapped_column(Xid8(), server_default=text("pg_current_xact_id()"))
+    position: Mapped[int] = mapped_column(Identity(always=True))
+
+
+class Ready(Base):
+    """A job that may be claimed now: a narrow row, deleted at the claim, so that the queue stays small."""
+
+    __tablename__ = "ready"
+    __table_args__ = (
+        ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
+        Index("ix_ready_lane", "pool", "tenant_id", "lane", "sort_key", "job_id"),
+        {
+            # Rows live for seconds: vacuum by count, and at once.
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": 0,
+                "autovacuum_vacuum_threshold": 2000,
+                "autovacuum_vacuum_cost_delay": 0,
+            }
+        },
+    )
+
+    pool: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(primary_key=True)
+    sort_key: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[Name] = mapped_column(primary_key=True)
+    lane: Mapped[Name]
+    model_id: Mapped[Name]
+    cost_ms: Mapped[int]
+    ready_at: Mapped[datetime] = mapped_column(server_default=lockstep_now())
+
+
+class SchedNote(Base):
+    """A change to a tenant's standing, left by whoever does not hold the pool's lock; the next claim folds it in."""
+
+    __tablename__ = "sched_notes"
+    __table_args__ = (
+        ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
+        Index("ix_sched_notes_pool", "pool"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    pool: Mapped[Name]
+    tenant_id: Mapped[Name]
+    wake: Mapped[bool] = mapped_column(server_default=text("false"))  # the tenant has work again
+    released: Mapped[int] = mapped_column(server_default=text("0"))  # jobs that left `running`
+    refund_ms: Mapped[int] = mapped_column(server_default=text("0"))  # estimated minus true cost
+
+
+class Worker(Base):
+    """A worker process: one row per start, kept fresh by its heartbeat."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        CheckConstraint("state IN ('starting', 'idle', 'busy', 'draining', 'stopped')", name="state"),
+        Index("ix_workers_pool", "pool", postgresql_where=text("state <> 'stopped'")),
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"))
+    host: Mapped[str]
+    pid: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=text("'starting'"))
+    device: Mapped[str | None]
+    warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    started_at: Mapped[CreatedAt]
+    heartbeat_at: Mapped[CreatedAt]
+
+
+class IdempotencyKey(Base):
+    """An answer that is given again: stored in the transaction that made the job."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created", "created_at"),)
+
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
+    status: Mapped[int | None]  # null: the first request is still being handled
+    body: Mapped[dict[str, Any] | None]
+    location: Mapped[str | None]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,308 @@
+"""SQL of the job queue. Statements only: who runs them in which transaction is ``submission`` and ``execution``.
+
+Rules kept here: a job's row is locked before its queue row (so a cancel and a claim cannot deadlock); every write
+to a running job is guarded by its lease token; only the database's clock decides.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Select, Text, bindparam, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from core.jobs.models import Event, Job, JobAttempt
+
+_ITEMS = bindparam("items", type_=JSONB)
+_IDS = bindparam("ids", type_=ARRAY(Text()))
+_TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
+
+# --- enqueue ---------------------------------------------------------------------------------------------------
+
+# A tenant's first job in a pool makes its configuration and its standing in one go.
+JOIN_POOL = text("""
+    WITH joined AS (
+        INSERT INTO tenant_pools (pool, tenant_id, max_running) VALUES (:pool, :tenant_id, :max_running)
+        ON CONFLICT DO NOTHING)
+    INSERT INTO tenant_sched (pool, tenant_id) VALUES (:pool, :tenant_id) ON CONFLICT DO NOTHING
+""")
+
+# The foreign key holds the tenant's row FOR KEY SHARE until commit, which the claim's FOR UPDATE conflicts with
+# when it lets a tenant sleep; WAKE, a later statement with a newer snapshot, then sees whether it was let sleep.
+ENQUEUE = text("""
+    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
+    VALUES (:pool, :tenant_id, :sort_key, :job_id, :lane, :model_id, :cost_ms)
+""")
+
+WAKE = text("""
+    INSERT INTO sched_notes (pool, tenant_id, wake)
+    SELECT s.pool, s.tenant_id, true FROM tenant_sched s
+    WHERE NOT s.active AND (s.pool, s.tenant_id) IN (
+        SELECT j.pool, j.tenant_id FROM jobs j WHERE j.id = ANY (:ids))
+""").bindparams(_IDS)
+
+PROMOTE = text("""
+    WITH due AS (
+        SELECT id FROM jobs WHERE not_before <= lockstep_now() AND state = 'queued'
+        ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED),
+    promoted AS (
+        UPDATE jobs j SET not_before = NULL FROM due WHERE j.id = due.id
+        RETURNING j.id, j.pool, j.tenant_id, j.lane, j.model_id, j.cost_ms, j.created_at, j.priority)
+    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
+    SELECT pool, tenant_id, (extract(epoch FROM created_at) * 1000)::bigint - priority * :boost_ms,
+        id, lane, model_id, cost_ms
+    FROM promoted
+    RETURNING job_id
+""")
+
+# --- claim -----------------------------------------------------------------------------------------------------
+
+# One claim at a time per pool: the selection reads and writes every tenant's standing.
+LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
+
+FOLD_NOTES = text("""
+    WITH note AS (DELETE FROM sched_notes WHERE pool = :pool RETURNING tenant_id, wake, released, refund_ms),
+    total AS (
+        SELECT tenant_id, bool_or(wake) AS wake, sum(released) AS released, sum(refund_ms) AS refund_ms
+        FROM note GROUP BY tenant_id)
+    UPDATE tenant_sched s SET
+        active = s.active OR t.wake,
+        running = greatest(0, s.running - t.released),
+        -- A refund never reaches behind the pool's own time, and nobody wakes with credit.
+        vtime = greatest(p.vtime, s.vtime - t.refund_ms * 100 / c.weight)
+    FROM total t, pools p, tenant_pools c
+    WHERE s.pool = :pool AND s.tenant_id = t.tenant_id AND p.name = :pool
+      AND c.pool = s.pool AND c.tenant_id = s.tenant_id
+""")
+
+LEADERS = text("""
+    SELECT s.tenant_id, s.vtime, c.weight, c.max_running - s.running AS free
+    FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
+    WHERE s.pool = :pool AND s.active AND s.running < c.max_running
+    ORDER BY s.vtime, s.tenant_id LIMIT :limit
+""")
+
+HEADS = text("""
+    SELECT job_id, tenant_id, lane, model_id, cost_ms, lockstep_now() - ready_at AS waited
+    FROM ready WHERE pool = :pool AND tenant_id = :tenant_id
+    ORDER BY sort_key, job_id LIMIT :limit
+""")
+
+LANE_HEADS = text("""
+    SELECT r.job_id, r.tenant_id, r.lane, r.model_id, r.cost_ms, lockstep_now() - r.ready_at AS waited
+    FROM unnest(:ids) AS t(tenant_id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM ready WHERE pool = :pool AND tenant_id = t.tenant_id AND lane = :lane
+        ORDER BY sort_key, job_id LIMIT :limit) r
+    ORDER BY r.tenant_id, r.sort_key, r.job_id
+""").bindparams(_IDS)
+
+LET_SLEEP_LOCK = text("""
+    SELECT 1 FROM tenant_pools WHERE pool = :pool AND tenant_id = :tenant_id FOR UPDATE SKIP LOCKED
+""")
+
+LET_SLEEP = text("""
+    UPDATE tenant_sched SET active = false WHERE pool = :pool AND tenant_id = :tenant_id
+      AND NOT EXISTS (SELECT 1 FROM ready WHERE pool = :pool AND tenant_id = :tenant_id)
+""")
+
+TAKE = text("""
+    UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
+        lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
+    WHERE id = ANY (:ids) AND state = 'queued'
+    RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
+""").bindparams(_IDS)
+
+UNQUEUE = text("DELETE FROM ready WHERE pool = :pool AND job_id = ANY (:ids)").bindparams(_IDS)
+
+OPEN_ATTEMPTS = text("""
+    INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
+    SELECT lease_token, id, tenant_id, attempt, worker_id FROM jobs WHERE id = ANY (:ids)
+""").bindparams(_IDS)
+
+CHARGE = text("""
+    WITH bill AS (
+        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM jobs
+        WHERE id = ANY (:ids) GROUP BY tenant_id)
+    UPDATE tenant_sched s SET running = s.running + b.jobs, vtime = s.vtime + greatest(1, b.cost_ms * 100 / c.weight)
+    FROM bill b, tenant_pools c
+    WHERE s.pool = :pool AND s.tenant_id = b.tenant_id AND c.pool = s.pool AND c.tenant_id = s.tenant_id
+""").bindparams(_IDS)
+
+ADVANCE_POOL = text("UPDATE pools SET vtime = greatest(vtime, :vtime) WHERE name = :pool")
+
+# --- while it runs ----------------------------------------------------------------------------------------------
+
+RENEW = text("""
+    UPDATE jobs SET lease_until = lockstep_now() + :lease
+    WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested
+""").bindparams(_IDS, _TOKENS)
+
+REPORT = text("""
+    UPDATE jobs SET stage = coalesce(:stage, stage), progress = coalesce(CAST(:progress AS jsonb), progress),
+        checkpoint = coalesce(CAST(:checkpoint AS jsonb), checkpoint)
+    WHERE id = :job_id AND state = 'running' AND lease_token = :token
+    RETURNING id
+""").bindparams(
+    bindparam("stage", type_=Text()),
+    bindparam("progress", type_=JSONB(none_as_null=True)),
+    bindparam("checkpoint", type_=JSONB(none_as_null=True)),
+)
+
+# --- the end of an attempt --------------------------------------------------------------------------------------
+
+HOLD = text("""
+    SELECT id FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    ORDER BY id FOR UPDATE
+""").bindparams(_IDS, _TOKENS)
+
+FINISH = text("""
+    WITH item AS (
+        SELECT * FROM jsonb_to_recordset(:items)
+        AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8)),
+    moved AS (
+        UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
+            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
+        FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
+    ended AS (
+        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
+        FROM moved m WHERE a.token = m.token),
+    noted AS (
+        INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
+        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
+    SELECT id FROM moved
+""").bindparams(_ITEMS)
+
+REQUEUE = text("""
+    WITH item AS (
+        SELECT * FROM jsonb_to_recordset(:items)
+        AS i(job_id text, token bigint, outcome text, error jsonb, delay_ms bigint, gpu_seconds float8)),
+    moved AS (
+        UPDATE jobs j SET state = 'queued', not_before = lockstep_now() + i.delay_ms * interval '1 millisecond',
+            -- Counted at the claim, so a worker that dies has used it up; one that gives the job back has not.
+            attempt = j.attempt - (i.outcome = 'returned')::int,
+            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
+        FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
+    ended AS (
+        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
+        FROM moved m WHERE a.token = m.token),
+    noted AS (
+        INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
+        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
+    SELECT id FROM moved
+""").bindparams(_ITEMS)
+
+EXPIRED_LEASES = text("""
+    SELECT id, lease_token AS token, attempt, max_attempts, cancel_requested_at IS NOT NULL AS cancel_requested
+    FROM jobs WHERE state = 'running' AND lease_until < lockstep_now()
+    ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+
+ATTEMPT_OUTCOMES = text("SELECT token, outcome FROM job_attempts WHERE token = ANY (:tokens)").bindparams(_TOKENS)
+
+# --- cancel -----------------------------------------------------------------------------------------------------
+
+CANCEL_QUEUED = text("""
+    UPDATE jobs SET state = 'canceled', not_before = NULL,
+        cancel_requested_at = lockstep_now(), finished_at = lockstep_now()
+    WHERE id = :job_id AND state = 'queued' RETURNING id, pool
+""")
+
+REQUEST_CANCEL = text("""
+    UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, lockstep_now())
+    WHERE id = :job_id AND state = 'running' RETURNING id
+""")
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+# One event per job of `items`, numbered under the job's row lock, with the deliveries that are owed for it.
+RECORD_EVENTS = text("""
+    WITH item AS (SELECT * FROM jsonb_to_recordset(:items) AS i(job_id text, verb text, extra jsonb)),
+    numbered AS (
+        UPDATE jobs j SET event_sequence = j.event_sequence + 1 FROM item i WHERE j.id = i.job_id
+        RETURNING j.id AS job_id, j.tenant_id, j.event_sequence AS sequence, j.kind || '.' || i.verb AS type,
+            jsonb_strip_nulls(jsonb_build_object(
+                'id', j.id, 'object', j.kind, 'state', j.state, 'attempt', j.attempt,
+                'progress', j.progress, 'result', j.result, 'error', j.error)) || coalesce(i.extra, '{}') AS data),
+    written AS (
+        INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
+        SELECT 'evt_' || substr(job_id, 5) || lpad(sequence::text, 6, '0'), tenant_id, job_id, sequence, type, data
+        FROM numbered RETURNING id, tenant_id, type)
+    INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
+    SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
+    FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
+      AND (e.event_types = '{}' OR w.type = ANY (e.event_types))
+""").bindparams(_ITEMS)
+
+# --- workers ----------------------------------------------------------------------------------------------------
+
+REGISTER_WORKER = text("""
+    INSERT INTO workers (id, pool, host, pid) VALUES (:worker_id, :pool, :host, :pid)
+""")
+
+BEAT = text("""
+    UPDATE workers SET heartbeat_at = lockstep_now(), state = :state, device = coalesce(:device, device),
+        warm_models = :warm_models
+    WHERE id = :worker_id
+""").bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
+
+# Pools with runnable work, and how many of their workers wait for a doorbell.
+IDLE_POOLS = text("""
+    SELECT p.name AS pool, w.idle
+    FROM pools p
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS idle FROM workers
+        WHERE pool = p.name AND state = 'idle' AND heartbeat_at > lockstep_now() - :fresh) w
+    WHERE w.idle > 0 AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = p.name)
+""")
+
+FORGET_WORKERS = text("""
+    UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent
+""")
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def job_by_id(job_id: str) -> Select[Job]:
+    """One job, as the session's tenant sees it."""
+    return select(Job).where(Job.id == job_id)
+
+
+def jobs_page(
+    *,
+    kind: str | None,
+    state: str | None,
+    after: tuple[datetime, str] | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> Select[Job]:
+    """Jobs newest first: those after (older than) or before (newer than) a job's (created_at, id)."""
+    query = select(Job)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if state is not None:
+        query = query.where(Job.state == state)
+    place = tuple_(Job.created_at, Job.id)
+    if before is not None:
+        return query.where(place > before).order_by(Job.created_at, Job.id).limit(limit)
+    if after is not None:
+        query = query.where(place < after)
+    return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+
+
+def attempts_of(job_id: str) -> Select[JobAttempt]:
+    """A job's attempts, first to last."""
+    return select(JobAttempt).where(JobAttempt.job_id == job_id).order_by(JobAttempt.token)
+
+
+def events_of(job_id: str, *, after_sequence: int, limit: int) -> Select[Event]:
+    """A job's events in order, from the one after ``after_sequence``."""
+    return (
+        select(Event)
+        .where(Event.job_id == job_id, Event.sequence > after_sequence)
+        .order_by(Event.sequence)
+        .limit(limit)
+    )

@@ -1,0 +1,39 @@
+"""Worker processes as the database knows them, and the pools that wait for a doorbell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from core.ids import new_id
+from core.jobs import statements
+
+_FRESH = timedelta(seconds=30)  # an idle worker silent for longer is not rung
+_SILENT = timedelta(seconds=90)
+
+
+def register(session: Session, *, pool: str, host: str, pid: int) -> str:
+    """A row for this start of a worker; its id is new, so nothing of an earlier start can be mistaken for it."""
+    worker_id = new_id("wrk")
+    session.execute(statements.REGISTER_WORKER, {"worker_id": worker_id, "pool": pool, "host": host, "pid": pid})
+    return worker_id
+
+
+def beat(session: Session, worker_id: str, *, state: str, device: str | None, warm_models: Iterable[str]) -> None:
+    """Say that the worker lives, what it is doing and what it holds warm."""
+    session.execute(
+        statements.BEAT,
+        {"worker_id": worker_id, "state": state, "device": device, "warm_models": sorted(warm_models)},
+    )
+
+
+def idle_with_work(session: Session) -> dict[str, int]:
+    """Pools that have runnable work and idle workers, with the number of those workers."""
+    return {row.pool: row.idle for row in session.execute(statements.IDLE_POOLS, {"fresh": _FRESH})}
+
+
+def forget_silent(session: Session) -> None:
+    """Mark workers that went without a word as stopped."""
+    session.execute(statements.FORGET_WORKERS, {"silent": _SILENT})

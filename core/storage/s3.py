@@ -1,0 +1,122 @@
+"""S3-compatible object storage through boto3; its errors stop here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from core.config import Settings
+from core.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What was written."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class ObjectMissing(Exception):
+    """No object lies under that key."""
+
+
+class ObjectStore:
+    """One bucket. Safe to share between threads; every method blocks.
+
+    Raises ObjectMissing for a key without an object, StorageUnavailable when the store does not answer.
+    """
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ObjectStore:
+        """The bucket that the settings name."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.s3_access_key and settings.s3_access_key.get_secret_value(),
+            aws_secret_access_key=settings.s3_secret_key and settings.s3_secret_key.get_secret_value(),
+            config=Config(
+                connect_timeout=3,
+                read_timeout=30,
+                retries={"mode": "standard", "max_attempts": 3},
+                s3={"addressing_style": "path"} if settings.s3_endpoint else {},
+            ),
+        )
+        return cls(client, settings.s3_bucket)
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket unless it is there."""
+        with _translated(self._bucket):
+            if self._bucket not in {entry["Name"] for entry in self._client.list_buckets().get("Buckets", [])}:
+                self._client.create_bucket(Bucket=self._bucket)
+
+    def put(self, key: str, data: bytes, *, media_type: str) -> StoredObject:
+        """Write ``data``; the store checks the SHA-256 that is sent along."""
+        with _translated(key):
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, ContentType=media_type, ChecksumAlgorithm="SHA256"
+            )
+        return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, key: str, path: Path, *, media_type: str) -> StoredObject:
+        """Write a file's bytes."""
+        return self.put(key, path.read_bytes(), media_type=media_type)
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes."""
+        with _translated(key):
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object's bytes to ``path``."""
+        path.write_bytes(self.get(key))
+
+    def read(self, key: str, *, first: int, last: int) -> Iterator[bytes]:
+        """The bytes from ``first`` to ``last`` inclusive, in chunks; the request is made at the call."""
+        with _translated(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={first}-{last}")
+        return answer["Body"].iter_chunks(_CHUNK)
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+        with _translated(key):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def is_reachable(self) -> bool:
+        """Whether the store answers for this bucket."""
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+            raise ObjectMissing(key) from error
+        raise StorageUnavailable(f"Object storage refused {key}: {error}.") from error
+    except BotoCoreError as error:
+        raise StorageUnavailable(f"Object storage does not answer: {error}.") from error

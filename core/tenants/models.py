@@ -1,0 +1,78 @@
+"""Tenants, API keys, and a tenant's configuration and standing in a pool."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base, CreatedAt, Name
+
+
+class Tenant(Base):
+    """An organisation: everything else belongs to one."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class ApiKey(Base):
+    """A key of a tenant; only its hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    hint: Mapped[str]  # the first characters, so that a person can tell keys apart
+    key_sha256: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[CreatedAt]
+    revoked_at: Mapped[datetime | None]
+
+
+class Pool(Base):
+    """Workers and jobs that share GPUs. ``vtime`` is the virtual time of the last leader (see ``fairshare``)."""
+
+    __tablename__ = "pools"
+
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    vtime: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class TenantPool(Base):
+    """A tenant's configuration in a pool: cold, and the target of foreign keys from the queue."""
+
+    __tablename__ = "tenant_pools"
+    __table_args__ = (
+        CheckConstraint("weight > 0", name="weight"),
+        CheckConstraint("max_running >= 0", name="cap"),
+    )
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    weight: Mapped[int] = mapped_column(server_default=text("100"))
+    max_running: Mapped[int]
+
+
+class TenantSched(Base):
+    """A tenant's standing in a pool: hot, and written only under the pool's lock."""
+
+    __tablename__ = "tenant_sched"
+    __table_args__ = (
+        ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
+        CheckConstraint("running >= 0", name="running"),
+        Index("ix_tenant_sched_pick", "pool", "vtime", "tenant_id", postgresql_where=text("active")),
+        # Half-empty pages keep the constant updates of one row on its own page.
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    pool: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(primary_key=True)
+    vtime: Mapped[int] = mapped_column(server_default=text("0"))
+    running: Mapped[int] = mapped_column(server_default=text("0"))
+    active: Mapped[bool] = mapped_column(server_default=text("false"))

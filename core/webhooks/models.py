@@ -1,0 +1,71 @@
+"""Webhook endpoints (who wants to know), deliveries (one event for one endpoint) and attempts (one request)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base, CreatedAt, Name
+from core.db.time import lockstep_now
+
+
+class WebhookEndpoint(Base):
+    """An address of a tenant; an empty ``event_types`` means every type."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        Index("ix_webhook_endpoints_page", "tenant_id", "created_at", "id"),
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    url: Mapped[str]
+    event_types: Mapped[list[str]]
+    secret: Mapped[str]  # `whsec_...`: it signs, so it cannot be kept as a hash
+    created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+
+
+class WebhookDelivery(Base):
+    """One event owed to one endpoint. ``next_attempt_at`` is null once it is delivered or given up."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "endpoint_id"], ["webhook_endpoints.tenant_id", "webhook_endpoints.id"]),
+        ForeignKeyConstraint(["tenant_id", "event_id"], ["events.tenant_id", "events.id"]),
+        UniqueConstraint("endpoint_id", "event_id"),
+        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
+        CheckConstraint("(state = 'pending') = (next_attempt_at IS NOT NULL)", name="due"),
+        Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+        {"postgresql_with": {"fillfactor": 85}},
+    )
+
+    id: Mapped[Name] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    endpoint_id: Mapped[Name]
+    event_id: Mapped[Name]
+    state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    next_attempt_at: Mapped[datetime | None] = mapped_column(server_default=lockstep_now())
+    lease_token: Mapped[int | None]  # the attempt in flight; a late answer with another token changes nothing
+    created_at: Mapped[CreatedAt]
+    delivered_at: Mapped[datetime | None]
+
+
+class WebhookAttempt(Base):
+    """One request of a delivery and how it ended."""
+
+    __tablename__ = "webhook_attempts"
+    __table_args__ = (Index("ix_webhook_attempts_tenant", "tenant_id"),)
+
+    delivery_id: Mapped[Name] = mapped_column(ForeignKey("webhook_deliveries.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    at: Mapped[CreatedAt]
+    status: Mapped[int | None]  # HTTP status; null when no answer came
+    error: Mapped[str | None]
+    duration_ms: Mapped[int]
