@@ -1,0 +1,111 @@
+"""Real servers for the tests: one Postgres, Valkey and SeaweedFS for a whole run of pytest, in a temporary folder.
+
+Each is started when the first test asks for it. Modules are kept apart by what is cheap to make: a database cloned
+from a migrated template, a bucket, an emptied broker.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import redis
+from sqlalchemy.engine import URL
+
+from core.config import Settings
+from core.db import migrations
+from core.embedded.bucket import provide_bucket
+from core.embedded.folder import DataFolder
+from core.embedded.placement import find_home
+from core.embedded.postgres import Postgres
+from core.embedded.process import Process
+from core.embedded.seaweed import SeaweedFS
+from core.embedded.valkey import Valkey
+
+_TEMPLATE = "lockstep_template"
+
+
+class TestServers:
+    """The three servers of one run, started at their first use."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    def __init__(self, folder: DataFolder) -> None:
+        self.folder = folder
+        self._numbers = itertools.count(1)
+        self._started: list[Process] = []
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """A cluster that does not wait for the disk, with a migrated template database."""
+        server = Postgres(find_home(self.folder.path), log=self.folder.log("postgres"), durable=False)
+        self._started.append(server.process)
+        server.start()
+        server.create_database(_TEMPLATE)
+        migrations.upgrade(server.url(database=_TEMPLATE))
+        return server
+
+    @cached_property
+    def valkey(self) -> Valkey:
+        """A Redis-protocol server."""
+        password = self.folder.credentials().broker_password
+        server = Valkey(self.folder.path / "valkey", password=password, log=self.folder.log("valkey"))
+        self._started.append(server.process)
+        server.start()
+        return server
+
+    @cached_property
+    def seaweed(self) -> SeaweedFS:
+        """An S3 server."""
+        credentials = self.folder.credentials()
+        server = SeaweedFS(
+            self.folder.path / "seaweedfs",
+            access_key=credentials.s3_access_key,
+            secret_key=credentials.s3_secret_key,
+            log=self.folder.log("seaweedfs"),
+        )
+        self._started.append(server.process)
+        server.start()
+        return server
+
+    def new_database(self) -> URL:
+        """A database of its own with all tables and no rows, as the role that owns them."""
+        name = f"lockstep_{next(self._numbers)}"
+        self.postgres.create_database(name, template=_TEMPLATE)
+        return self.postgres.url(database=name)
+
+    def new_bucket(self) -> dict[str, object]:
+        """The ``s3_...`` settings of an empty bucket."""
+        values = {**self.seaweed.settings(), "s3_bucket": f"lockstep-{next(self._numbers)}"}
+        provide_bucket(Settings.model_validate(values))
+        return values
+
+    def emptied_broker(self) -> str:
+        """The broker's URL, after everything in it was dropped."""
+        with redis.Redis.from_url(self.valkey.url) as client:
+            client.flushall()
+        return self.valkey.url
+
+    def kill(self) -> None:
+        """End the servers at once; nothing of theirs is needed again."""
+        for process in self._started:
+            process.kill()
+
+
+@contextmanager
+def run_servers() -> Iterator[TestServers]:
+    """The servers of one run, and a clean disk after it."""
+    # Not pytest's own temporary folder: its mode keeps out the user as whom root's Postgres runs.
+    path = Path(tempfile.mkdtemp(prefix="lockstep-tests-"))
+    path.chmod(0o711)
+    servers = TestServers(DataFolder.open(path / "data"))
+    try:
+        yield servers
+    finally:
+        servers.kill()
+        shutil.rmtree(path)
