@@ -6,6 +6,7 @@ setting is one ``LOCKSTEP_...`` variable and is described in ``docs/settings.md`
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,8 @@ class Settings(BaseSettings):
     )
     api_database_url: str | None = Field(
         default=None,
-        description="Postgres for the API, as a role under row-level security. Unset: the owner's URL with `SET ROLE lockstep_api`.",
+        description="Postgres for the API, as a role under row-level security. "
+        "Unset: the owner's URL with `SET ROLE lockstep_api`.",
     )
     worker_database_url: str | None = Field(
         default=None,
@@ -75,6 +77,11 @@ class Settings(BaseSettings):
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process what was set here; defaults are left to its own."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {f"LOCKSTEP_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+
     @property
     def base_url(self) -> str:
         """How clients reach the API, without a trailing slash."""
@@ -84,6 +91,11 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """How long a claim holds without a heartbeat."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """How often a worker renews its leases."""
+        return timedelta(seconds=self.heartbeat_seconds)
 
     @property
     def owner_dsn(self) -> URL:
@@ -107,6 +119,21 @@ class Settings(BaseSettings):
             if self.worker_database_url is None
             else _with_psycopg(self.worker_database_url)
         )
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that is to have ``settings``: our own, with theirs on top."""
+    return {**os.environ, **settings.environment()}
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)
 
 
 def _with_psycopg(url: str) -> URL:

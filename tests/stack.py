@@ -19,13 +19,13 @@ from sqlalchemy.engine import URL
 
 from core.config import Settings
 from core.db import migrations
-from core.embedded.bucket import provide_bucket
 from core.embedded.folder import DataFolder
 from core.embedded.placement import find_home
 from core.embedded.postgres import Postgres
 from core.embedded.process import Process
 from core.embedded.seaweed import SeaweedFS
 from core.embedded.valkey import Valkey
+from core.storage.s3 import ObjectStore
 
 _TEMPLATE = "lockstep_template"
 
@@ -82,7 +82,7 @@ class TestServers:
     def new_bucket(self) -> dict[str, object]:
         """The ``s3_...`` settings of an empty bucket."""
         values = {**self.seaweed.settings(), "s3_bucket": f"lockstep-{next(self._numbers)}"}
-        provide_bucket(Settings.model_validate(values))
+        ObjectStore.from_settings(Settings.model_validate(values)).ensure_bucket()
         return values
 
     def emptied_broker(self) -> str:

@@ -19,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 
 def is_free(port: int, *, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on ``port`` now."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As servers do: a port whose last connections are still winding down (TIME_WAIT) is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -149,7 +149,7 @@ class Postgres:
                 wait_until(self.is_ready, process=self.process, within=_STARTUP)
                 return
             except ProcessFailed:
-                busy = any(sign in log_tail(self.process.log) for sign in ("lock file", "shared memory block"))
+                busy = any(sign in log_tail(self.process.log, lines=4) for sign in ("lock file", "shared memory block"))
                 if not busy or time.monotonic() > deadline:
                     raise
             time.sleep(0.2)

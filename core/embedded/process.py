@@ -47,6 +47,7 @@ class Process:
     orphan_signal: signal.Signals = signal.SIGKILL
     patience: timedelta = timedelta(seconds=10)
     _popen: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _asked_to_stop: bool = field(default=False, init=False, repr=False)
 
     @property
     def pid(self) -> int | None:
@@ -58,6 +59,7 @@ class Process:
 
         The kernel ties the child to the *thread* that starts it, so this is called from the main thread.
         """
+        self._asked_to_stop = False
         with _open_log(self.log) as log:
             self._popen = subprocess.Popen(
                 self.command,
@@ -69,7 +71,7 @@ class Process:
                 user=None if self.account is None else self.account.uid,
                 group=None if self.account is None else self.account.gid,
                 extra_groups=None if self.account is None else [],
-                preexec_fn=_tie_to_parent(self.orphan_signal),
+                preexec_fn=_tie_to_parent(self.orphan_signal),  # noqa: PLW1509 - calls into C only, loaded before
             )
 
     def exit_code(self) -> int | None:
@@ -80,14 +82,19 @@ class Process:
         """Whether the program was started and has not ended."""
         return self._popen is not None and self._popen.poll() is None
 
+    def ask_to_stop(self) -> None:
+        """Send the signal to stop, once, and return: to some programs a second one means to drop everything."""
+        if self._popen is not None and self._popen.poll() is None and not self._asked_to_stop:
+            self._popen.send_signal(self.stop_signal)
+            self._asked_to_stop = True
+
     def stop(self) -> None:
         """Ask the program to stop; kill it and whatever it started when ``patience`` runs out."""
         if self._popen is None:
             return
-        if self._popen.poll() is None:
-            self._popen.send_signal(self.stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(self.patience.total_seconds())
+        self.ask_to_stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(self.patience.total_seconds())
         self.kill()
 
     def kill(self) -> None:
@@ -109,13 +116,16 @@ def wait_until(is_ready: Callable[[], bool], *, process: Process, within: timede
     while not is_ready():
         code = process.exit_code()
         if code is not None:
-            raise ProcessFailed(f"{process.name} ended with code {code}; {process.log} ends:\n{log_tail(process.log)}")
+            raise failure(process, f"ended with code {code}")
         if time.monotonic() > deadline:
             process.kill()
-            raise ProcessFailed(
-                f"{process.name} was not ready in {within}; {process.log} ends:\n{log_tail(process.log)}"
-            )
+            raise failure(process, f"was not ready in {within.total_seconds():.0f} s")
         time.sleep(0.02)
+
+
+def failure(process: Process, what: str) -> ProcessFailed:
+    """What happened to ``process``, with the last lines of its log."""
+    return ProcessFailed(f"{process.name} {what}; {process.log} ends:\n{log_tail(process.log)}")
 
 
 def log_tail(log: Path, *, lines: int = 15) -> str:

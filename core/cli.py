@@ -1,0 +1,193 @@
+"""``lockstepd``: the operator's command line.
+
+The parts are started as ``python -m ...``, so that this module needs none of them; what a command needs is imported
+when it runs, so that each starts quickly and none needs what another part installs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from core.config import Settings, child_environment
+from core.embedded.errors import EmbeddedError
+from core.errors import LockstepError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from core.embedded.stack import Stack
+
+app = typer.Typer(
+    help="Run and administer a Lockstep server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+admin = typer.Typer(help="Tenants and their keys.", no_args_is_help=True)
+app.add_typer(admin, name="admin")
+
+
+def main() -> None:
+    """Run the command line; an error that the operator can act on is a message, not a traceback."""
+    try:
+        app()
+    except (EmbeddedError, LockstepError) as error:
+        _fail(str(error))
+    except OperationalError as error:
+        _fail(f"Postgres does not answer: start `lockstepd up`, or set LOCKSTEP_DATABASE_URL ({error.orig})")
+
+
+@app.command()
+def up() -> None:
+    """Start everything on this machine and keep it running until Ctrl-C."""
+    from core.embedded.stack import run_stack
+
+    settings = Settings()
+    _say("Starting Lockstep ...")
+    with run_stack(settings, report=_say) as stack:
+        if stack.wait_until_ready():
+            _say(_status(stack))
+            stack.watch()
+        _say("Stopping ...")
+
+
+@app.command()
+def demo() -> None:
+    """Start everything, train a concept from pictures and render it; the data stay for `lockstepd up`."""
+    from core.embedded.stack import run_stack
+
+    settings = Settings()
+    if "webhook_allow" not in settings.model_fields_set:  # the demo receives its webhooks on this machine
+        settings = settings.model_copy(update={"webhook_allow": ("127.0.0.0/8",)})
+    _say("Starting Lockstep ...")
+    with run_stack(settings, report=_say) as stack:
+        code = _run_demo(stack) if stack.wait_until_ready() else 1
+    sys.exit(code)
+
+
+@app.command()
+def serve() -> None:
+    """Run the API alone."""
+    _become("api")
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker alone."""
+    _become("workers.run")
+
+
+@app.command()
+def maintain() -> None:
+    """Run the maintenance loops alone."""
+    _become("workers.maintain")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest tables."""
+    from core.db import migrations
+    from core.embedded.stack import running_settings
+
+    migrations.upgrade(running_settings().owner_dsn)
+
+
+@admin.command()
+def create_tenant(name: str) -> None:
+    """Make a tenant and print its id and its first API key; the key is shown this once."""
+    from core.tenants import keys, provisioning
+
+    with _owner_session() as session:
+        tenant = provisioning.create_tenant(session, name)
+        key = provisioning.create_key(session, tenant.id, "first key", keys.SCOPES)
+        typer.echo(f"tenant: {tenant.id}\nkey: {key}")
+
+
+@admin.command()
+def create_key(tenant: str, name: str = "operator's key") -> None:
+    """Make one more API key for a tenant and print it; it is shown this once."""
+    from core.tenants import keys, provisioning
+
+    with _owner_session() as session:
+        typer.echo(f"key: {provisioning.create_key(session, tenant, name, keys.SCOPES)}")
+
+
+def _run_demo(stack: Stack) -> int:
+    """Run the demo against ``stack`` with a key of its own; its exit code."""
+    from core.tenants import keys, provisioning
+
+    with _owner_session(stack.settings) as session:
+        tenant = provisioning.create_tenant(session, "demo")
+        key = provisioning.create_key(session, tenant.id, "demo", keys.SCOPES)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.demo", "--url", stack.settings.base_url],
+        env={**child_environment(stack.settings), "LOCKSTEP_API_KEY": key},
+    )
+    try:
+        stack.watch(until=lambda: process.poll() is not None)
+    finally:
+        process.terminate()
+        code = process.wait()
+    _say(f"The data stay in {stack.settings.data_dir}: `lockstepd up` finds them again.")
+    return code
+
+
+@contextmanager
+def _owner_session(settings: Settings | None = None) -> Iterator[Session]:
+    """One transaction as the role that owns the tables, by default in the deployment that runs here."""
+    from sqlalchemy.orm import Session
+
+    from core.db.engine import sync_engine
+    from core.embedded.stack import running_settings
+
+    engine = sync_engine((settings or running_settings()).owner_dsn)
+    try:
+        with Session(engine) as session, session.begin():
+            yield session
+    finally:
+        engine.dispose()
+
+
+def _become(module: str) -> None:
+    """Replace this process by ``python -m module``, with the settings of the deployment that runs here."""
+    from core.embedded.stack import running_settings
+
+    arguments = [sys.executable, "-m", module]
+    os.execve(sys.executable, arguments, child_environment(running_settings()))  # noqa: S606 - no shell is wanted
+
+
+def _status(stack: Stack) -> str:
+    url, folder = stack.settings.base_url, stack.settings.data_dir
+    return "\n".join(
+        (
+            "Lockstep is ready.",
+            f"  API      {url}",
+            f"  Reference {url}/docs",
+            f"  Data     {folder}",
+            f"  Logs     {folder / 'logs'}",
+            "  A key    lockstepd admin create-tenant NAME",
+            "Ctrl-C stops it.",
+        )
+    )
+
+
+def _say(text: str) -> None:
+    """Tell the operator; standard output is for what a command answers."""
+    typer.echo(text, err=True)
+
+
+def _fail(text: str) -> None:
+    _say(f"lockstepd: {text}")
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
