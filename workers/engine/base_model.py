@@ -1,0 +1,206 @@
+"""A base model (or a student of one): a diffusers folder, opened for conditioning, denoising and decoding.
+
+Beside what diffusers writes, a folder may hold two files of ours:
+
+    covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
+    lockstep.json            {"name": ..., "perfusion": {training settings that differ from the paper's}, ...}; other
+                             keys (generation defaults, known superclasses) are for the API and are not read here
+
+Weights are read from safetensors only: a pickled checkpoint can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from workers.engine import attention
+from workers.engine.attention import KeyValueProjections
+from workers.engine.autoencoder import Autoencoder
+from workers.engine.conditioning import Conditioner
+from workers.engine.denoiser import Denoiser
+from workers.engine.errors import (
+    CovarianceMissing,
+    ModelUnavailable,
+    ModelUnreadable,
+    ModelUnsupported,
+    SizeUnsupported,
+)
+from workers.engine.perfusion.concept import Concept, ConceptFile
+from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.covariance import Covariance
+from workers.engine.schedule import NoiseSchedule
+from workers.engine.text import TextEncoder
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_VAE_CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+# The plain full-precision weights, whole or sharded; hubs also hold pickles, fp16 variants and single-file copies.
+_HUB_FILES = [
+    "*.json",
+    "covariance.safetensors",
+    "scheduler/*",
+    "tokenizer/*",
+    *(f"{part}/*.json" for part in ("text_encoder", "unet", "vae")),
+    *(f"{part}/{stem}{shard}.safetensors" for part, stem in (
+        ("text_encoder", "model"),
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+    ) for shard in ("", "-*-of-*")),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Everything that training and generation need of one model, on one device."""
+
+    name: str
+    text: TextEncoder
+    projections: KeyValueProjections
+    denoiser: Denoiser
+    autoencoder: Autoencoder
+    covariance: Covariance | None
+    perfusion: PerfusionConfig
+    device: torch.device
+
+    @classmethod
+    def load(cls, path_or_hub_id: str | Path, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
+        """Open a Stable Diffusion 1.x/2.x-shaped model.
+
+        The U-Net and autoencoder run in ``dtype``; the text encoder and the edit stay in float32, where they cost
+        little. Raises ModelUnreadable, ModelUnsupported or, for a hub that does not answer, ModelUnavailable.
+        """
+        folder = _folder(str(path_or_hub_id))
+        vae_class = _VAE_CLASSES[_supported_vae(_json(folder / "model_index.json"))]
+        card = _json(folder / "lockstep.json") if (folder / "lockstep.json").exists() else {}
+        try:
+            text = TextEncoder(
+                CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+                CLIPTextModel.from_pretrained(
+                    folder, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True
+                ),
+            )
+            unet = _diffusers_part(UNet2DConditionModel, folder, "unet", dtype)
+            vae = _diffusers_part(vae_class, folder, "vae", dtype)
+            scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelUnreadable(f"{path_or_hub_id}: {error}") from error
+        if vae.config.get("force_upcast") and dtype == torch.float16:
+            vae.float()  # its activations overflow half precision
+        for part in (text.model, unet, vae):
+            part.requires_grad_(False).eval().to(device)
+        projections = KeyValueProjections.of(unet)
+        attention.install(unet, projections)
+        covariance_file = folder / "covariance.safetensors"
+        return cls(
+            name=str(card.get("name", Path(path_or_hub_id).name)),
+            text=text,
+            projections=projections,
+            denoiser=Denoiser(unet, NoiseSchedule.of(scheduler)),
+            autoencoder=Autoencoder(vae),
+            covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
+            perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
+            device=device,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The text encoder's hash: concepts learned on another one are refused."""
+        return self.text.fingerprint()
+
+    @cached_property
+    def covariance_sha256(self) -> str:
+        """The metric's hash; raises CovarianceMissing where there is none."""
+        if self.covariance is None:
+            raise CovarianceMissing(f"model {self.name!r} has no covariance.safetensors")
+        return self.covariance.sha256
+
+    @property
+    def conditioner(self) -> Conditioner:
+        """The edit path over this model's text encoder and projections."""
+        return Conditioner(self.text, self.projections, self.covariance)
+
+    @property
+    def native_size(self) -> int:
+        """The side, in pixels, of the pictures it was trained on."""
+        return int(self.denoiser.unet.config.sample_size) * self.autoencoder.factor
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return (C, H, W) of a picture's latents; raises SizeUnsupported."""
+        granularity = self.autoencoder.factor * 2 ** (len(self.denoiser.unet.config.block_out_channels) - 1)
+        most = 2 * self.native_size
+        for side in (width, height):
+            if side % granularity or not granularity <= side <= most:
+                raise SizeUnsupported(f"{width} x {height}: sides must be multiples of {granularity}, at most {most}")
+        factor = self.autoencoder.factor
+        return int(self.denoiser.unet.config.in_channels), height // factor, width // factor
+
+    def adopt(self, file: ConceptFile) -> Concept:
+        """Return a file's concept on this device; raises ConceptBaseMismatch where it was learned elsewhere."""
+        concept = file.require(
+            encoder_fingerprint=self.fingerprint,
+            covariance_sha256=self.covariance_sha256,
+            layer_widths=self.projections.widths,
+        )
+        return concept.to(self.device)
+
+
+def _folder(path_or_hub_id: str) -> Path:
+    if Path(path_or_hub_id).is_dir():
+        return Path(path_or_hub_id)
+    if not _HUB_ID.fullmatch(path_or_hub_id):
+        raise ModelUnreadable(f"{path_or_hub_id!r} is neither a folder nor a hub id")
+    try:
+        return Path(snapshot_download(path_or_hub_id, allow_patterns=_HUB_FILES))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelUnreadable(f"the hub has no model {path_or_hub_id!r}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelUnavailable(f"the hub did not give {path_or_hub_id!r}: {error}") from error
+
+
+def _json(path: Path) -> Mapping[str, object]:
+    try:
+        return _mapping(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise ModelUnreadable(f"{path.name}: {error}") from error
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ModelUnreadable("a JSON object is due")
+    return value
+
+
+def _supported_vae(index: Mapping[str, object]) -> str:
+    """Check the family that model_index.json states and return the name of the autoencoder's class."""
+    family = index.get("_class_name")
+    if family != "StableDiffusionPipeline":
+        raise ModelUnsupported(f"family {family!r}; StableDiffusionPipeline is served")
+    for part, expected in (("text_encoder", "CLIPTextModel"), ("unet", "UNet2DConditionModel")):
+        if _class_of(index, part) != expected:
+            raise ModelUnsupported(f"{part} is a {_class_of(index, part)!r}; a {expected} is served")
+    vae = _class_of(index, "vae")
+    if vae not in _VAE_CLASSES:
+        raise ModelUnsupported(f"vae is a {vae!r}; AutoencoderKL and AutoencoderTiny are served")
+    return vae
+
+
+def _class_of(index: Mapping[str, object], part: str) -> str:
+    entry = index.get(part)
+    return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else str(entry)
+
+
+def _diffusers_part(part_class, folder: Path, subfolder: str, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+    """Load one network; memory-saving meta loading would need another package and saves nothing at these sizes."""
+    return part_class.from_pretrained(
+        folder, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False
+    )

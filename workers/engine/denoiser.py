@@ -1,0 +1,46 @@
+"""One contract over a diffusers U-Net: latents, time and conditioning in, a prediction in float32 out.
+
+Precision is decided here and nowhere else: latents, schedule and losses are float32, the U-Net runs in the dtype it
+was loaded in, and its inputs are cast on the way in.
+
+Dimensions:  B samples, C x H x W latents
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from workers.engine.attention import AttentionMaps, Conditioning
+from workers.engine.schedule import NoiseSchedule
+
+
+class Denoiser:
+    """A U-Net that reads its conditioning, with its noise schedule."""
+
+    def __init__(self, unet: UNet2DConditionModel, schedule: NoiseSchedule) -> None:
+        self.unet = unet
+        self.schedule = schedule
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the U-Net runs in."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    def output(
+        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, attention_maps: AttentionMaps | None = None
+    ) -> Tensor:
+        """Return the network's own prediction (eps, v or x0) for x_t (B, C, H, W) at timesteps (B,)."""
+        kwargs: dict[str, object] = {"conditioning": conditioning.to(self.dtype)}
+        if attention_maps is not None:
+            kwargs["attention_maps"] = attention_maps
+        output: Tensor = self.unet(
+            x_t.to(self.dtype), timesteps, encoder_hidden_states=None, cross_attention_kwargs=kwargs
+        ).sample
+        return output.float()
+
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the clean latents that the network sees in x_t."""
+        return self.schedule.to_x0(self.output(x_t, timesteps, conditioning), x_t, timesteps)

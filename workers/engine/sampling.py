@@ -1,0 +1,67 @@
+"""The reference sampler: deterministic DDIM with classifier-free guidance, 50 steps by convention.
+
+Source: Song et al. 2021 (DDIM), Eq. (12) with eta = 0; Ho & Salimans 2022 (classifier-free guidance).
+Symbols:  x_t latents (B, C, H, W);  a, a' = alphas_cumprod now and at the next, cleaner timestep
+          x0_hat = x0_uncond + w (x0_cond - x0_uncond),  w guidance (B,)
+          x_t'   = sqrt(a') x0_hat + sqrt(1 - a') eps(x0_hat, x_t)
+
+Guidance mixes x0 predictions; as x0 is affine in eps and in v at a given x_t, that equals mixing either of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from workers.engine.attention import Conditioning
+from workers.engine.denoiser import Denoiser
+from workers.engine.errors import Interrupted
+
+
+def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Draw unit noise (B, C, H, W), each sample from its own seed alone and on the CPU.
+
+    So a seed means the same noise in any batch, in any place of it, and on any device.
+    """
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@torch.no_grad()
+def sample_ddim(
+    denoiser: Denoiser,
+    noise: Tensor,
+    conditional: Conditioning,
+    unconditional: Conditioning,
+    *,
+    steps: int,
+    guidance: Sequence[float],
+    on_step: Callable[[], None],
+    should_stop: Callable[[], bool],
+) -> Tensor:
+    """Denoise ``noise`` (B, C, H, W) to clean latents; each sample has its own guidance scale.
+
+    A batch whose every scale is 1 leaves the unconditional half out. ``should_stop`` is asked before every step and
+    raises Interrupted.
+    """
+    schedule = denoiser.schedule
+    x = noise
+    scale = torch.tensor(guidance, device=x.device)[:, None, None, None]  # (B, 1, 1, 1)
+    guided = any(weight != 1 for weight in guidance)
+    both = Conditioning.concatenate([unconditional, conditional]) if guided else conditional
+    timesteps = schedule.sampling_timesteps(steps)
+    cleaner = [float(schedule.alphas_cumprod[t]) for t in timesteps[1:]] + [schedule.final_alpha()]
+    for index, (t, a_next) in enumerate(zip(timesteps, cleaner, strict=True)):
+        if should_stop():
+            raise Interrupted(index)
+        if guided:
+            twice = torch.full((2 * len(x),), t, device=x.device)  # (2B,)
+            x0_uncond, x0_cond = denoiser.predict_x0(torch.cat([x, x]), twice, both).chunk(2)
+            x0 = x0_uncond + scale * (x0_cond - x0_uncond)  # (B, C, H, W)
+        else:
+            x0 = denoiser.predict_x0(x, torch.full((len(x),), t, device=x.device), both)  # (B, C, H, W)
+        eps = schedule.to_eps(x0, x, torch.full((len(x),), t, device=x.device))
+        x = a_next**0.5 * x0 + (1 - a_next) ** 0.5 * eps
+        on_step()
+    return x
