@@ -58,6 +58,7 @@ class Ending:
     gpu_seconds: float
     result: Mapping[str, Any] | None = None
     error: JobError | None = None
+    outcome: AttemptOutcome | None = None  # when the attempt ended otherwise than the job: it was lost
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
             "job_id": end.job_id,
             "token": end.token,
             "state": end.state,
-            "outcome": AttemptOutcome(end.state),
+            "outcome": end.outcome or AttemptOutcome(end.state),
             "result": None if end.result is None else dict(end.result),
             "error": None if end.error is None else end.error.as_dict(),
             "gpu_seconds": end.gpu_seconds,

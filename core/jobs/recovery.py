@@ -32,9 +32,10 @@ def reap(session: Session, *, jitter: Callable[[], float]) -> ReapCounts:
     for row in session.execute(statements.EXPIRED_LEASES, {"limit": _PASS}):
         delay = backoff(WORKER_LOST, attempt=row.attempt, max_attempts=row.max_attempts, jitter=jitter)
         if row.cancel_requested:
-            endings.append(Ending(row.id, row.token, JobState.CANCELED, 0.0))
+            endings.append(Ending(row.id, row.token, JobState.CANCELED, 0.0, outcome=AttemptOutcome.LOST))
         elif delay is None:
-            endings.append(Ending(row.id, row.token, JobState.FAILED, 0.0, error=WORKER_LOST))
+            ending = Ending(row.id, row.token, JobState.FAILED, 0.0, error=WORKER_LOST, outcome=AttemptOutcome.LOST)
+            endings.append(ending)
         else:
             returns.append(Return(row.id, row.token, AttemptOutcome.LOST, 0.0, delay=delay, error=WORKER_LOST))
     finish(session, endings)

@@ -6,11 +6,13 @@ to a running job is guarded by its lease token; only the database's clock decide
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Select, Text, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from core.files.models import File
 from core.jobs.models import Event, Job, JobAttempt
 
 _ITEMS = bindparam("items", type_=JSONB)
@@ -202,6 +204,18 @@ EXPIRED_LEASES = text("""
 """)
 
 ATTEMPT_OUTCOMES = text("SELECT token, outcome FROM job_attempts WHERE token = ANY (:tokens)").bindparams(_TOKENS)
+
+# --- inputs and products ----------------------------------------------------------------------------------------
+
+NEXT_VERSION = text("""
+    UPDATE concepts SET latest_version = coalesce(latest_version, 0) + 1 WHERE id = :concept_id RETURNING latest_version
+""")
+
+
+def input_files(ids: Iterable[str]) -> Select[str, str, str]:
+    """Ids, keys and hashes of the files a job works from."""
+    return select(File.id, File.key, File.sha256).where(File.id.in_(list(ids)))
+
 
 # --- cancel -----------------------------------------------------------------------------------------------------
 

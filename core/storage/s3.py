@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
 
 from core.config import Settings
 from core.errors import StorageUnavailable
@@ -52,8 +53,8 @@ class ObjectStore:
             "s3",
             endpoint_url=settings.s3_endpoint,
             region_name=settings.s3_region,
-            aws_access_key_id=settings.s3_access_key and settings.s3_access_key.get_secret_value(),
-            aws_secret_access_key=settings.s3_secret_key and settings.s3_secret_key.get_secret_value(),
+            aws_access_key_id=_plain(settings.s3_access_key),
+            aws_secret_access_key=_plain(settings.s3_secret_key),
             config=Config(
                 connect_timeout=3,
                 read_timeout=30,
@@ -108,6 +109,10 @@ class ObjectStore:
         except (BotoCoreError, ClientError):
             return False
         return True
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 @contextmanager

@@ -1,0 +1,70 @@
+"""What a job leaves behind: file rows and concept versions, written in the transaction that ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.concepts.models import ConceptVersion
+from core.files.models import File
+from core.jobs import statements
+from core.jobs.execution import ClaimedJob
+from core.jobs.params import TrainingParams
+from core.storage.s3 import StoredObject
+
+
+@dataclass(frozen=True)
+class Product:
+    """An object that one attempt stored, and the row it becomes."""
+
+    file_id: str
+    purpose: str
+    name: str
+    media_type: str
+    stored: StoredObject
+    width: int | None = None
+    height: int | None = None
+
+
+def keep_files(session: Session, job: ClaimedJob, products: Iterable[Product]) -> None:
+    """Make the objects visible to their tenant; the caller holds the job."""
+    session.add_all(
+        File(
+            id=product.file_id,
+            tenant_id=job.tenant_id,
+            purpose=product.purpose,
+            name=product.name,
+            key=product.stored.key,
+            media_type=product.media_type,
+            size_bytes=product.stored.size_bytes,
+            sha256=product.stored.sha256,
+            width=product.width,
+            height=product.height,
+            job_id=job.id,
+        )
+        for product in products
+    )
+    session.flush()
+
+
+def keep_version(
+    session: Session, job: ClaimedJob, params: TrainingParams, *, file_id: str, metrics: Mapping[str, Any]
+) -> int:
+    """Make the trained file the concept's newest version and return its number; the caller holds the job."""
+    version: int = session.execute(statements.NEXT_VERSION, {"concept_id": params.concept_id}).scalar_one()
+    session.add(
+        ConceptVersion(
+            concept_id=params.concept_id,
+            version=version,
+            tenant_id=job.tenant_id,
+            job_id=job.id,
+            file_id=file_id,
+            key_lock=params.key_lock,
+            metrics=dict(metrics),
+        )
+    )
+    session.flush()
+    return version

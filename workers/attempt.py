@@ -1,0 +1,183 @@
+"""A claimed batch in hand: its leases, its engine, its scratch folder, and the ways it can end.
+
+Handlers say what to ask of the engine and what to keep of the answer; what is the same for every kind of job
+(cancels, drains, lost leases, retries of a commit) lives here.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.errors import StorageUnavailable
+from core.jobs import execution
+from core.jobs.execution import ClaimedJob, Ending, Return
+from core.jobs.retry import JobError, backoff
+from core.jobs.states import AttemptOutcome, JobStage, JobState
+from core.storage.s3 import ObjectStore
+from workers.gpu_child import Child
+from workers.leases import LeaseKeeper
+from workers.protocol import (
+    Failed,
+    Generated,
+    Loading,
+    Progress,
+    Stop,
+    Stopped,
+    ToParent,
+    Train,
+    Trained,
+    Work,
+)
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_LISTEN_SECONDS = 0.2
+_REPORT_SECONDS = 0.5  # progress of a job is told at most this often
+_RETRY_SECONDS = 2.0  # between tries to store or commit what is finished
+
+
+class LeaseLost(Exception):
+    """None of the batch is ours any more: write nothing, stop the engine."""
+
+
+@dataclass
+class Attempt:
+    """One batch, from the claim to its end."""
+
+    jobs: Sequence[ClaimedJob]
+    child: Child
+    keeper: LeaseKeeper
+    sessions: sessionmaker[Session]
+    store: ObjectStore
+    scratch: Path
+    is_draining: Callable[[], bool]
+    jitter: Callable[[], float] = random.random
+    started_at: float = field(default_factory=time.monotonic)
+    _reported_at: float = 0.0
+
+    def converse(self, request: Work) -> Iterator[ToParent]:
+        """Send ``request`` and yield what the engine says, up to its last word.
+
+        Progress is written as it comes. Asks the engine to stop when every job was canceled or the worker drains a
+        training, and raises LeaseLost once nothing of the batch is ours. Raises ChildLost.
+        """
+        self.child.send(request)
+        asked_to_stop = False
+        while True:
+            message = self.child.receive(_LISTEN_SECONDS)
+            if not any(self.keeper.is_held(job.id) for job in self.jobs):
+                raise LeaseLost
+            if not asked_to_stop and self._should_stop(request):
+                self.child.send(Stop(request.request_id))
+                asked_to_stop = True
+            match message:
+                case None:
+                    continue
+                case Loading():
+                    self.report(stage=JobStage.LOADING)
+                case Progress():
+                    self._tell_progress(message)
+                case _:
+                    yield message
+            if isinstance(message, Trained | Generated | Stopped | Failed):
+                return
+
+    def _should_stop(self, request: Work) -> bool:
+        wanted = [job for job in self.jobs if self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id)]
+        # A generation is over in seconds, so a drain lets it finish; a training is checkpointed and given back.
+        return not wanted or (isinstance(request, Train) and self.is_draining())
+
+    def _tell_progress(self, message: Progress) -> None:
+        now = time.monotonic()
+        if now - self._reported_at < _REPORT_SECONDS and message.step < message.steps:
+            return
+        self._reported_at = now
+        progress = {"step": message.step, "steps": message.steps, **message.metrics}
+        self.report(stage=JobStage.WORKING, progress=progress)
+
+    def report(self, *, stage: JobStage | None = None, progress: dict[str, float] | None = None) -> None:
+        """Write how far every job of the batch is; a database that does not answer costs only the news."""
+        try:
+            with self.sessions.begin() as session:
+                for job in self.jobs:
+                    if self.keeper.is_held(job.id):
+                        execution.report(session, job, stage=stage, progress=progress)
+        except OperationalError as error:
+            log.warning("report.failed", error=str(error))
+
+    def gpu_seconds(self) -> float:
+        """Seconds since the claim, shared evenly by the batch."""
+        return (time.monotonic() - self.started_at) / len(self.jobs)
+
+    def persist(self, work: Callable[[], T]) -> T:
+        """Do ``work`` (an upload), waiting out a store that does not answer for as long as a lease is ours."""
+        while True:
+            try:
+                return work()
+            except StorageUnavailable as error:
+                log.warning("store.unavailable", error=str(error))
+                if not any(self.keeper.is_held(job.id) for job in self.jobs):
+                    raise LeaseLost from error
+                time.sleep(_RETRY_SECONDS)
+
+    def commit(self, write: Callable[[Session], set[str]]) -> None:
+        """Run ``write`` in one transaction until it is committed or no lease is ours; its ids are then released.
+
+        When a commit's answer is lost, the tokens tell whether it happened: writing again finds no row of ours.
+        """
+        while True:
+            try:
+                with self.sessions.begin() as session:
+                    done = write(session)
+            except OperationalError as error:
+                log.warning("commit.unknown", error=str(error))
+                if not any(self.keeper.is_held(job.id) for job in self.jobs):
+                    raise LeaseLost from error
+                time.sleep(_RETRY_SECONDS)
+            else:
+                self.keeper.release(done)
+                return
+
+    def end(self, job: ClaimedJob, error: JobError) -> None:
+        """End one job that failed: back to the queue when another attempt may help, else failed for good."""
+        delay = backoff(error, attempt=job.attempt, max_attempts=job.max_attempts, jitter=self.jitter)
+
+        def write(session: Session) -> set[str]:
+            if self.keeper.cancel_requested(job.id):
+                return execution.finish(session, [Ending(job.id, job.token, JobState.CANCELED, self.gpu_seconds())])
+            if delay is None:
+                ending = Ending(job.id, job.token, JobState.FAILED, self.gpu_seconds(), error=error)
+                return execution.finish(session, [ending])
+            back = Return(job.id, job.token, AttemptOutcome.FAILED, self.gpu_seconds(), delay=delay, error=error)
+            return execution.requeue(session, [back])
+
+        self.commit(write)
+
+    def give_up(self, error: JobError) -> None:
+        """End every job of the batch that is still ours with ``error``."""
+        for job in self.jobs:
+            if self.keeper.is_held(job.id):
+                self.end(job, error)
+
+    def stop(self) -> None:
+        """End what was canceled, and give the rest back unharmed: it does not count as an attempt."""
+        canceled = [job for job in self.jobs if self.keeper.cancel_requested(job.id)]
+        others = [job for job in self.jobs if not self.keeper.cancel_requested(job.id)]
+
+        def write(session: Session) -> set[str]:
+            endings = [Ending(job.id, job.token, JobState.CANCELED, self.gpu_seconds()) for job in canceled]
+            returns = [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in others]
+            return execution.finish(session, endings) | execution.requeue(session, returns)
+
+        self.commit(write)

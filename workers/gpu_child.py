@@ -1,0 +1,118 @@
+"""The GPU child seen from the supervisor: started, spoken to over a pipe, and killed when it must be.
+
+Only the child imports torch. A crash, an out-of-memory or a hung kernel costs the child alone: the supervisor
+reports it and starts another. The child exits by itself when the pipe closes.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from workers.protocol import Ready, Shutdown, ToChild, ToParent
+
+_BOOT_SECONDS = 120.0  # importing torch from a cold disk
+_STOP_SECONDS = 10.0
+
+
+class ChildLost(Exception):
+    """The child died, or was killed, with work in hand."""
+
+
+class Child(Protocol):
+    """What handlers need of a GPU child."""
+
+    def send(self, message: ToChild) -> None:
+        """Give the child a message; raises ChildLost."""
+
+    def receive(self, seconds: float) -> ToParent | None:
+        """The child's next message, or None when none came in time; raises ChildLost."""
+
+
+class GpuChild:
+    """One engine process. Not safe to share between threads, but ``kill`` may come from any."""
+
+    def __init__(self, *, device: str, threads: int = 1) -> None:
+        self._device = device
+        self._threads = threads
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self.device_name: str | None = None
+
+    def ensure_running(self) -> None:
+        """Start the child unless it runs; returns when it is ready for work. Raises ChildLost if it never is."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._discard()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "workers.engine.child",
+                    "--fd", str(theirs.fileno()), "--device", self._device, "--threads", str(self._threads),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        self._pipe = Connection(ours.detach())
+        ready = self.receive(_BOOT_SECONDS)
+        if not isinstance(ready, Ready):
+            self.kill()
+            raise ChildLost(f"The engine did not come up: {ready!r}.")
+        self.device_name = ready.device_name
+
+    @property
+    def pid(self) -> int | None:
+        """The running child's process id."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def send(self, message: ToChild) -> None:
+        """Give the child a message; raises ChildLost."""
+        if self._pipe is None:
+            raise ChildLost("The engine is not running.")
+        try:
+            self._pipe.send(message)
+        except OSError as error:
+            raise ChildLost(self._obituary()) from error
+
+    def receive(self, seconds: float) -> ToParent | None:
+        """The child's next message, or None when none came in time; raises ChildLost."""
+        if self._pipe is None:
+            raise ChildLost("The engine is not running.")
+        try:
+            if not self._pipe.poll(seconds):
+                return None
+            message: ToParent = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise ChildLost(self._obituary()) from error
+        return message
+
+    def kill(self) -> None:
+        """End the child at once, whatever it is doing; the next ``ensure_running`` starts another."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Ask the child to leave, and make it."""
+        if self._process is not None and self._process.poll() is None and self._pipe is not None:
+            try:
+                self._pipe.send(Shutdown())
+                self._process.wait(_STOP_SECONDS)
+            except (OSError, subprocess.TimeoutExpired):
+                self.kill()
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+        if self._process is not None:
+            self._process.wait(_STOP_SECONDS)
+            self._process = None
+
+    def _obituary(self) -> str:
+        code = None if self._process is None else self._process.wait(_STOP_SECONDS)
+        return f"The engine process ended with status {code}."

@@ -1,0 +1,148 @@
+"""Generation: prompts of many tenants in one batch, each job's pictures out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from core.ids import new_id
+from core.jobs import execution, products
+from core.jobs.execution import ClaimedJob, Ending
+from core.jobs.params import GenerationParams
+from core.jobs.products import Product
+from core.jobs.retry import JobError
+from core.jobs.states import JobStage, JobState
+from core.storage import keys
+from workers import protocol
+from workers.attempt import Attempt
+from workers.inputs import InputMissing, fetch_files, fetch_model, require
+from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
+
+_MEDIA_TYPE = "image/png"
+
+
+def run(attempt: Attempt) -> None:
+    """Draw every job of the batch; raises InputMissing, ObjectMissing, StorageUnavailable, ChildLost, LeaseLost."""
+    items = _gather(attempt)
+    if not items:
+        return
+    location, _ = fetch_model(attempt.sessions, _params(attempt.jobs[0]).model_id)
+    request = Generate(attempt.jobs[0].id, model=location, items=tuple(items), scratch_dir=str(attempt.scratch))
+    for message in attempt.converse(request):
+        match message:
+            case Generated():
+                _finish(attempt, message)
+            case Stopped():
+                attempt.stop()
+            case Failed():
+                attempt.give_up(JobError(message.code, message.message, message.retryable))
+
+
+def _params(job: ClaimedJob) -> GenerationParams:
+    assert isinstance(job.params, GenerationParams)
+    return job.params
+
+
+def _gather(attempt: Attempt) -> list[GenerateItem]:
+    """What to draw for every job whose concepts are still there; the others fail alone."""
+    file_ids = {use.file_id for job in attempt.jobs for use in _params(job).concepts}
+    paths = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch.parent / "concepts")
+    items: list[GenerateItem] = []
+    for job in attempt.jobs:
+        params = _params(job)
+        try:
+            require((use.file_id for use in params.concepts), paths)
+        except InputMissing as error:
+            attempt.end(job, JobError("input-missing", str(error), retryable=False))
+        else:
+            items += _items(job.id, params, paths)
+    return items
+
+
+def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> list[GenerateItem]:
+    """One item a picture, named ``job/number``; picture ``i`` has the job's seed plus ``i``."""
+    concepts = tuple(
+        protocol.ConceptUse(
+            name=use.name,
+            path=str(paths[use.file_id]),
+            gate_bias=use.gate_bias,
+            gate_temperature=use.gate_temperature,
+            key_lock=use.key_lock,
+        )
+        for use in params.concepts
+    )
+    return [
+        GenerateItem(
+            item_id=f"{job_id}/{number}",
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
+            seed=params.seed + number,
+            steps=params.steps,
+            guidance=params.guidance,
+            width=params.width,
+            height=params.height,
+            concepts=concepts,
+        )
+        for number in range(params.n)
+    ]
+
+
+def _finish(attempt: Attempt, generated: Generated) -> None:
+    """Store and end every job on its own terms: one job's bad concept leaves the others' pictures alone."""
+    attempt.report(stage=JobStage.UPLOADING)
+    failures: dict[str, JobError] = {}
+    for failure in generated.failures:
+        error = JobError(failure.code, failure.message, failure.retryable)
+        failures.setdefault(_job_id(failure.item_id), error)
+    pictures: defaultdict[str, list[GeneratedImage]] = defaultdict(list)
+    for image in generated.outputs:
+        pictures[_job_id(image.item_id)].append(image)
+    drawn = [job for job in attempt.jobs if job.id not in failures and attempt.keeper.is_held(job.id)]
+    stored = {job.id: _store(attempt, job, pictures[job.id]) for job in drawn}
+    attempt.commit(lambda session: _write(session, attempt, drawn, stored, pictures))
+    for job in attempt.jobs:
+        if job.id in failures and attempt.keeper.is_held(job.id):
+            attempt.end(job, failures[job.id])
+
+
+def _job_id(item_id: str) -> str:
+    return item_id.rsplit("/", 1)[0]
+
+
+def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> list[Product]:
+    made = []
+    for number, image in enumerate(images):
+        name = f"{number}.png"
+        key = keys.output(job.id, job.token, name)
+        path = Path(image.path)
+        stored = attempt.persist(lambda key=key, path=path: attempt.store.put_file(key, path, media_type=_MEDIA_TYPE))
+        made.append(Product(new_id("file"), "output", name, _MEDIA_TYPE, stored, image.width, image.height))
+    return made
+
+
+def _write(
+    session: Session,
+    attempt: Attempt,
+    drawn: list[ClaimedJob],
+    stored: Mapping[str, list[Product]],
+    pictures: Mapping[str, list[GeneratedImage]],
+) -> set[str]:
+    held = execution.hold(session, drawn)
+    endings = []
+    for job in drawn:
+        if job.id not in held:
+            continue
+        if attempt.keeper.cancel_requested(job.id):
+            endings.append(Ending(job.id, job.token, JobState.CANCELED, attempt.gpu_seconds()))
+            continue
+        products.keep_files(session, job, stored[job.id])
+        images = [
+            {"file_id": product.file_id, "seed": image.seed, "width": image.width, "height": image.height}
+            for product, image in zip(stored[job.id], pictures[job.id], strict=True)
+        ]
+        result = {"images": images}
+        endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=result))
+    return execution.finish(session, endings)

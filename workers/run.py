@@ -1,0 +1,71 @@
+"""``python -m workers.run``: one GPU-pool worker under Celery.
+
+Threads pool of one: the supervisor's thread answers doorbells while Celery's main thread keeps the connection and
+the remote control alive. Time limits and revokes do nothing in this pool (measured), and none are used.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from celery import Celery, signals
+from sqlalchemy.orm import sessionmaker
+
+from core.config import Settings
+from core.db.engine import sync_engine
+from core.logging import configure_logging
+from core.storage.s3 import ObjectStore
+from workers.celery_app import SERVE, create_app, queue_name
+from workers.gpu_child import GpuChild
+from workers.supervisor import Supervisor
+
+
+def create_supervisor(settings: Settings) -> Supervisor:
+    """The supervisor that the settings describe; registers itself in Postgres."""
+    return Supervisor(
+        sessions=sessionmaker(sync_engine(settings.worker_dsn)),
+        store=ObjectStore.from_settings(settings),
+        child=GpuChild(device=settings.device),
+        pool=settings.pool,
+        lease=settings.lease,
+        heartbeat=settings.heartbeat,
+        batch_size=settings.batch_size,
+    )
+
+
+def attach(app: Celery, supervisor: Supervisor) -> None:
+    """Answer doorbells with ``supervisor``, and drain it when Celery begins to shut down."""
+
+    @app.task(name=SERVE)
+    def serve(pool: str) -> None:  # noqa: ARG001 - the doorbell names its pool; this worker listens to one
+        supervisor.serve()
+
+    def drain(**_: object) -> None:
+        supervisor.drain()
+
+    signals.worker_shutting_down.connect(drain, weak=False)
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = Settings()
+    configure_logging("worker")
+    supervisor = create_supervisor(settings)
+    app = create_app(settings)
+    attach(app, supervisor)
+    try:
+        supervisor.start()
+        app.worker_main(
+            [
+                "worker", "--pool", "threads", "--concurrency", "1", "--queues", queue_name(settings.pool),
+                "--hostname", f"gpu-{os.getpid()}@{socket.gethostname()}",
+                "--without-gossip", "--without-mingle", "--loglevel", "WARNING",
+            ]
+        )  # fmt: skip
+    finally:
+        supervisor.close()
+
+
+if __name__ == "__main__":
+    main()

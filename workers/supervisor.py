@@ -1,0 +1,175 @@
+"""One GPU worker: it hears doorbells, claims fair batches, and works until nothing is runnable.
+
+The supervisor never imports torch. It holds the leases, the transactions and the clock; the engine lives in a
+child process that can be killed at any moment for the price of one attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.errors import StorageUnavailable
+from core.jobs import execution, workers
+from core.jobs.execution import ClaimedJob
+from core.jobs.retry import JobError
+from core.storage.s3 import ObjectMissing, ObjectStore
+from workers.attempt import Attempt, LeaseLost
+from workers.gpu_child import ChildLost, GpuChild
+from workers.handlers import generation, training
+from workers.inputs import InputMissing
+from workers.leases import LeaseKeeper
+
+log = structlog.get_logger()
+
+_SESSION = timedelta(minutes=5)  # then the doorbell is done, so that Celery sees the worker breathe
+_PULSE_SECONDS = 5.0
+
+HANDLERS: Mapping[str, Callable[[Attempt], None]] = {"training": training.run, "generation": generation.run}
+
+
+class Supervisor:
+    """The state of one worker process. ``serve`` runs in one thread; ``drain`` may come from any."""
+
+    def __init__(
+        self,
+        *,
+        sessions: sessionmaker[Session],
+        store: ObjectStore,
+        child: GpuChild,
+        pool: str,
+        lease: timedelta,
+        heartbeat: timedelta,
+        batch_size: int,
+    ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._child = child
+        self._pool = pool
+        self._lease = lease
+        self._heartbeat = heartbeat
+        self._batch_size = batch_size
+        self._warm: frozenset[str] = frozenset()
+        self._state = "starting"
+        self._draining = threading.Event()
+        self._folder = Path(tempfile.mkdtemp(prefix="lockstep-worker-"))
+        self._pulse = threading.Thread(target=self._beat_until_drained, name="pulse", daemon=True)
+        with sessions.begin() as session:
+            self.worker_id = workers.register(session, pool=pool, host=socket.gethostname(), pid=os.getpid())
+
+    def start(self) -> None:
+        """Bring the engine up and say that the worker is there."""
+        self._child.ensure_running()
+        self._become("idle")
+        self._pulse.start()
+        log.info("worker.ready", worker=self.worker_id, pool=self._pool, device=self._child.device_name)
+
+    def serve(self) -> int:
+        """Answer a doorbell: claim and run batches until nothing is runnable; returns how many jobs were taken."""
+        taken = 0
+        until = time.monotonic() + _SESSION.total_seconds()
+        while not self._draining.is_set() and time.monotonic() < until:
+            try:
+                jobs = self._claim()
+            except SQLAlchemyError as error:
+                log.warning("claim.failed", error=str(error))
+                break
+            if not jobs:
+                break
+            taken += len(jobs)
+            self._become("busy")
+            self._run(jobs)
+        self._become("draining" if self._draining.is_set() else "idle")
+        return taken
+
+    def drain(self) -> None:
+        """Claim nothing more; a training in hand is checkpointed and given back."""
+        self._draining.set()
+
+    def close(self) -> None:
+        """Leave: the engine goes, the row says so, the scratch folder is removed."""
+        self.drain()
+        self._child.close()
+        self._become("stopped")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _claim(self) -> list[ClaimedJob]:
+        with self._sessions.begin() as session:
+            return execution.claim(
+                session,
+                pool=self._pool,
+                worker_id=self.worker_id,
+                warm=self._warm,
+                room=self._batch_size,
+                lease=self._lease,
+            )
+
+    def _run(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Run one batch to its end, whatever that is. Only a lost lease leaves without a word."""
+        scratch = Path(tempfile.mkdtemp(dir=self._folder))
+        log.info("batch.started", kind=jobs[0].params.kind, jobs=[job.id for job in jobs])
+        with LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat) as keeper:
+            attempt = Attempt(
+                jobs=jobs,
+                child=self._child,
+                keeper=keeper,
+                sessions=self._sessions,
+                store=self._store,
+                scratch=scratch,
+                is_draining=self._draining.is_set,
+            )
+            try:
+                self._attempt(attempt)
+            except LeaseLost:
+                log.warning("batch.lease_lost", jobs=[job.id for job in jobs])
+                self._child.kill()
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _attempt(self, attempt: Attempt) -> None:
+        params = attempt.jobs[0].params
+        try:
+            self._child.ensure_running()
+            HANDLERS[params.kind](attempt)
+            self._warm = frozenset({params.model_id})
+        except ChildLost as error:
+            self._warm = frozenset()
+            attempt.give_up(JobError("engine-lost", str(error), retryable=True))
+        except InputMissing as error:
+            attempt.give_up(JobError("input-missing", str(error), retryable=False))
+        except ObjectMissing as error:
+            attempt.give_up(JobError("input-missing", f"The stored object {error} is gone.", retryable=False))
+        except StorageUnavailable as error:
+            attempt.give_up(JobError(error.code, error.detail, retryable=True))
+
+    def _become(self, state: str) -> None:
+        self._state = state
+        self._beat()
+
+    def _beat(self) -> None:
+        try:
+            with self._sessions.begin() as session:
+                workers.beat(
+                    session,
+                    self.worker_id,
+                    state=self._state,
+                    device=self._child.device_name,
+                    warm_models=self._warm,
+                )
+        except SQLAlchemyError as error:
+            log.warning("heartbeat.failed", error=str(error))
+
+    def _beat_until_drained(self) -> None:
+        while not self._draining.wait(_PULSE_SECONDS):
+            self._beat()
