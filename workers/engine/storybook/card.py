@@ -1,0 +1,87 @@
+"""Writes the model card: what the model is, how it was made, what it scores and what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workers.engine.storybook.scores import Score
+
+_CARD = """# storybook
+
+The bundled base model: a miniature latent diffusion pipeline of a procedural picture world. It lets every path of the
+product run, be tested and be measured without a download. Any `StableDiffusionPipeline` loads this folder as it is.
+
+![Contact sheet: fixed prompts, {steps} guided steps](sheet.png)
+
+* Pictures of 64 x 64 pixels; latents of 16 x 16 x 8; v-prediction, zero terminal signal-to-noise ratio.
+* Knows ten classes (cat, dog, rabbit, bird, fish, robot, teapot, house, car, boat), eight colours, plain, striped and
+  spotted coats, sunglasses, hats and scarves, five places, night and pencil sketches. One or two things per picture.
+* Captions follow a fixed grammar ("a striped red cat wearing a blue hat in the snow at night"); free wording is beyond it.
+* All of it was made by this repository's `workers.engine.storybook`: no picture, caption or weight comes from elsewhere.
+
+## Scores
+
+Over {count} prompts that share no seed with training pictures; {steps} DDIM steps, guidance {guidance:g}. A judge that was
+trained on renders alone reads the pictures; its score on renders of the same compositions stands beside them.
+
+| attribute | generated pictures | renders | prompts |
+|---|---|---|---|
+{following}
+
+The identity judge picks a held-out individual among 10 of the same class, colour and pattern from one render in
+{identity:.1%} of cases (chance 10 %). One guided picture of {steps} steps takes {seconds:.2f} s on one CPU core.
+
+## How it was made
+
+{making}
+
+## Weaknesses
+
+{weaknesses}
+"""
+
+_WEAKNESSES = """* Faces, patterns and outlines are rough; small accessories may be mere patches of colour.
+* In pictures of two things the right one is often of the wrong class.
+* Words outside the caption grammar, and its ten classes, mean nothing to it."""
+
+
+def write_card(
+    folder: Path,
+    *,
+    records: Mapping[str, Mapping[str, Any]],
+    following: Mapping[str, Score],
+    identity: float,
+    seconds: float,
+    steps: int,
+    guidance: float,
+) -> None:
+    """Write `README.md` into the model's folder."""
+    rows = [f"| {name} | {s.generated:.3f} | {s.rendered:.3f} | {s.count} |" for name, s in following.items()]
+    text = _CARD.format(
+        steps=steps,
+        guidance=guidance,
+        count=max(score.count for score in following.values()),
+        following="\n".join(rows),
+        identity=identity,
+        seconds=seconds,
+        making=_making(records),
+        weaknesses=_WEAKNESSES,
+    )
+    (folder / "README.md").write_text(text)
+
+
+def _making(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tell what each stage recorded, one line per stage."""
+    return "\n".join(f"* **{stage}**: {_flatten(facts)}" for stage, facts in records.items())
+
+
+def _flatten(facts: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            parts.append(f"{name} ({_flatten(value)})")
+        elif not isinstance(value, list):
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(parts)

@@ -1,0 +1,66 @@
+"""Identities: the particular creature or thing that a caption can classify but never fully describe.
+
+A caption names an identity's class, colour and pattern. The exact shade, the second colour, the eyes and eight
+shape parameters stay unsaid: they are what a concept has to learn. Pose, accessory, scene and style belong to
+the picture, not to the identity (`world.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+from workers.engine.storybook.palette import COLOURS, Rgb, accent, shade
+
+CLASSES: Final = ("cat", "dog", "rabbit", "bird", "fish", "robot", "teapot", "house", "car", "boat")
+COLOUR_NAMES: Final = tuple(COLOURS)
+PATTERNS: Final = ("plain", "striped", "spotted")
+SHAPE_PARAMETERS: Final = 8
+
+_PATTERN_WEIGHTS: Final = (0.5, 0.25, 0.25)
+_EYES: Final[tuple[Rgb, ...]] = ((80, 160, 70), (70, 130, 210), (230, 180, 50), (110, 70, 40), (40, 40, 46))
+
+Split = Literal["train", "judge", "held-out"]
+_SPLIT_OFFSETS: Final[dict[Split, int]] = {"train": 0, "judge": 1 << 40, "held-out": 2 << 40}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One individual: what captions say of it, and what they cannot.
+
+    `shape` holds eight parameters in [0, 1]; each class reads them as its own proportions (ears, tail, sails...).
+    """
+
+    cls: str
+    colour: str
+    pattern: str
+    shade: Rgb
+    second: Rgb
+    eye: Rgb
+    phase: float
+    shape: tuple[float, ...]
+
+
+def split_rng(split: Split, index: int) -> Random:
+    """Return the generator of picture or identity `index` of a split; no two splits ever share a seed."""
+    if not 0 <= index < 1 << 40:
+        raise ValueError(f"index out of range: {index}")
+    return Random(_SPLIT_OFFSETS[split] + index)
+
+
+def sample_identity(
+    rng: Random, *, cls: str | None = None, colour: str | None = None, pattern: str | None = None
+) -> Identity:
+    """Draw an individual, with any of the nameable attributes fixed."""
+    colour = colour or rng.choice(COLOUR_NAMES)
+    return Identity(
+        cls=cls or rng.choice(CLASSES),
+        colour=colour,
+        pattern=pattern or rng.choices(PATTERNS, _PATTERN_WEIGHTS)[0],
+        shade=shade(rng, colour),
+        second=accent(rng, beside=colour),
+        eye=rng.choice(_EYES),
+        phase=rng.random(),
+        shape=tuple(rng.random() for _ in range(SHAPE_PARAMETERS)),
+    )

@@ -1,0 +1,145 @@
+"""Judges: small networks that look at a picture and say which individual it shows, or what attributes it has.
+
+They are trained on renders only, never on generated pictures, and on identities of the "judge" split, which shares
+no seed with training, demonstration or test pictures. Pictures are uint8 (N, 64, 64, 3) throughout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+Pictures = NDArray[np.uint8]
+
+_BATCH: Final = 64
+_GROUPS: Final = 8
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions around an identity path."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(_GROUPS, width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(_GROUPS, width), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, W, H, H) -> the same shape."""
+        hidden = self.conv1(functional.silu(self.norm1(x)))
+        return x + self.conv2(functional.silu(self.norm2(hidden)))
+
+
+class PictureNet(nn.Module):
+    """A small residual network from a picture to one vector."""
+
+    def __init__(self, outputs: int, widths: tuple[int, ...] = (32, 64, 128)):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2), ResidualBlock(widths[0])]
+        for narrow, wide in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), ResidualBlock(wide)]
+        self.layers = nn.Sequential(*layers, nn.GroupNorm(_GROUPS, widths[-1]), nn.SiLU())
+        self.head = nn.Linear(2 * widths[-1], outputs)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in [-1, 1] -> (B, outputs)."""
+        maps = self.layers(pictures)  # (B, W, 8, 8)
+        out: Tensor = self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
+        return out
+
+
+def to_tensor(pictures: Pictures) -> Tensor:
+    """uint8 (N, 64, 64, 3) -> float (N, 3, 64, 64) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def _outputs(net: PictureNet, pictures: Pictures) -> Tensor:
+    return torch.cat([net(part) for part in to_tensor(pictures).split(_BATCH)])
+
+
+class IdentityJudge:
+    """Tells individuals apart: pictures of the same identity lie close together in its embedding."""
+
+    FOLDER: Final = "identity"
+
+    def __init__(self, net: PictureNet):
+        self.net = net.eval()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load from a judges folder."""
+        config, weights = _read(folder / cls.FOLDER)
+        net = PictureNet(config["outputs"])
+        net.load_state_dict(weights)
+        return cls(net)
+
+    def save(self, folder: Path, **facts: object) -> None:
+        """Write into a judges folder; `facts` go into its config."""
+        _write(folder / self.FOLDER, self.net, {"outputs": self.net.head.out_features, **facts})
+
+    def embed(self, pictures: Pictures) -> Tensor:
+        """Return unit rows (N, D)."""
+        return functional.normalize(_outputs(self.net, pictures), dim=1)
+
+    def pick(self, pictures: Pictures, candidates: Sequence[Sequence[Pictures]]) -> list[int]:
+        """Return, for each picture, the candidate whose renders it is nearest to on average."""
+        means = torch.stack([self.embed(np.stack(list(renders))).mean(0) for renders in candidates])  # (C, D)
+        nearest = self.embed(pictures) @ functional.normalize(means, dim=1).T  # (N, C)
+        return [int(index) for index in nearest.argmax(1)]
+
+
+class AttributeJudge:
+    """Reads class, colour, pattern, accessory, scene, night, style and count off a picture."""
+
+    FOLDER: Final = "attributes"
+
+    def __init__(self, net: PictureNet, attributes: dict[str, tuple[str, ...]]):
+        self.net = net.eval()
+        self.attributes = attributes
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load from a judges folder."""
+        config, weights = _read(folder / cls.FOLDER)
+        attributes = {name: tuple(values) for name, values in config["attributes"].items()}
+        net = PictureNet(sum(map(len, attributes.values())))
+        net.load_state_dict(weights)
+        return cls(net, attributes)
+
+    def save(self, folder: Path, **facts: object) -> None:
+        """Write into a judges folder; `facts` go into its config."""
+        _write(folder / self.FOLDER, self.net, {"attributes": self.attributes, **facts})
+
+    def split(self, logits: Tensor) -> dict[str, Tensor]:
+        """Cut the network's output (B, sum of values) into one block per attribute."""
+        blocks = logits.split([len(values) for values in self.attributes.values()], dim=1)
+        return dict(zip(self.attributes, blocks, strict=True))
+
+    def read(self, pictures: Pictures) -> list[dict[str, str]]:
+        """Return each picture's most likely value of every attribute."""
+        blocks = self.split(_outputs(self.net, pictures))
+        picks = {name: block.argmax(1).tolist() for name, block in blocks.items()}
+        return [
+            {name: values[picks[name][k]] for name, values in self.attributes.items()} for k in range(len(pictures))
+        ]
+
+
+def _read(folder: Path) -> tuple[dict[str, object] | dict[str, int], dict[str, Tensor]]:
+    config = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    return config, {name: tensor.float() for name, tensor in weights.items()}
+
+
+def _write(folder: Path, net: PictureNet, config: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -1,0 +1,134 @@
+"""Robots, teapots, houses, cars and boats, in a local box [-1, 1] x [-1, 1] whose ground is y = 1."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import skia
+
+from workers.engine.storybook.anatomy import Anchor, Anchors, coat_of, darker
+from workers.engine.storybook.canvas import Path, Pen, box, curve, ellipse, polygon
+from workers.engine.storybook.identity import Identity
+from workers.engine.storybook.palette import WHITE, Rgb, mix
+from workers.engine.storybook.world import FRONT
+
+_STEEL: Final[Rgb] = (150, 154, 164)
+_DARK_STEEL: Final[Rgb] = (120, 124, 134)
+_VISOR: Final[Rgb] = (40, 48, 66)
+_GLASS: Final[Rgb] = (184, 222, 244)
+_WOOD: Final[Rgb] = (130, 86, 56)
+_TYRE: Final[Rgb] = (46, 44, 52)
+_BOTH: Final = (-1, 1)
+
+
+def draw_robot(pen: Pen, identity: Identity, pose: int) -> Anchors:
+    """Draw a robot facing us, arms raised or lowered by the pose."""
+    antenna, corners, head_corners, head, lamps, panel, arms, _ = identity.shape
+    tip = -0.78 - 0.14 * antenna
+    pen.line(curve((0, -0.62), (0, tip)), (90, 90, 100), 0.06)
+    pen.dot(0, tip - 0.03, 0.08 + 0.04 * antenna, identity.second)
+    hand = (0.78, -0.25) if pose == FRONT else (0.78, 0.6)
+    elbow = (0.8, 0.0) if pose == FRONT else (0.8, 0.25)
+    for side in _BOTH:
+        arm = curve((side * 0.45, 0.15), (side * elbow[0], elbow[1]), (side * hand[0], hand[1]))
+        pen.stroke(arm, _STEEL, 0.11 + 0.05 * arms)
+        pen.fill(box(side * 0.24 - 0.13, 0.75, side * 0.24 + 0.13, 1.0, 0.05), _DARK_STEEL)
+    pen.fill(box(-0.48, 0.02, 0.48, 0.8, 0.08 + 0.24 * corners), identity.shade, coat=coat_of(identity))
+    if identity.pattern == "plain":
+        half = 0.2 + 0.12 * panel
+        pen.fill(box(-half, 0.22, half, 0.56, 0.05), identity.second)
+    half = 0.48 + 0.09 * head
+    pen.fill(box(-half, -0.62, half, 0.02, 0.06 + 0.26 * head_corners), mix(identity.shade, WHITE, 0.2))
+    pen.fill(box(-0.38, -0.46, 0.38, -0.16, 0.12), _VISOR, outline=False)
+    lamp: Rgb = (120, 240, 250) if lamps > 0.5 else (255, 220, 90)
+    for side in _BOTH:
+        pen.dot(side * 0.19, -0.31, 0.11, lamp)
+        pen.dot(side * 0.19, -0.31, 0.045, (20, 30, 50))
+    pen.line(curve((-0.16, -0.07), (0.16, -0.07)), _VISOR, 0.05)
+    return Anchors(Anchor(0, -0.31, 0.2), Anchor(0, -0.6, 0.44), Anchor(0, 0.04, 0.4))
+
+
+def draw_teapot(pen: Pen, identity: Identity, pose: int) -> Anchors:
+    """Draw a teapot with its spout to the left."""
+    spout, build, lid, knob, handle, foot, _, _ = identity.shape
+    reach = 0.92 + 0.16 * handle
+    grip = curve((0.4, 0.05), (reach + 0.08, -0.2), (reach, 0.65), (0.42, 0.62))
+    pen.stroke(grip, identity.second, 0.13)
+    tip = -0.2 * spout
+    neck = ((-0.45, 0.62), (-0.92, tip), (-1.0, tip - 0.02), (-1.02, tip - 0.14), (-0.78, tip - 0.16), (-0.42, 0.2))
+    pen.fill(polygon(*neck), identity.shade)
+    pen.fill(ellipse(0, 0.42, 0.58, 0.47 + 0.1 * build), identity.shade, coat=coat_of(identity))
+    pen.fill(box(-0.3, 0.88, 0.3, 1.0, 0.05), identity.second if foot > 0.4 else darker(identity.shade))
+    pen.fill(ellipse(0, -0.06, 0.34, 0.12 + 0.12 * lid), identity.second)
+    pen.fill(ellipse(0, -0.28 - 0.1 * lid, 0.07 + 0.06 * knob, 0.1), identity.shade)
+    return Anchors(Anchor(0, 0.32, 0.2), Anchor(0, -0.22, 0.4), Anchor(0, 0.75, 0.46))
+
+
+def draw_house(pen: Pen, identity: Identity, pose: int) -> Anchors:
+    """Draw a house with a gable roof."""
+    width, roof, chimney, door, arch, lights, windows, side = identity.shape
+    half, height = 0.58 + 0.18 * width, 0.62 + 0.34 * roof
+    if chimney > 0.4:
+        x = 0.38 if side > 0.5 else -0.38
+        pen.fill(box(x - 0.09, -0.85, x + 0.09, -0.3, 0.02), (150, 100, 86))
+    pen.fill(box(-half, -0.12, half, 1.0, 0.02), identity.shade, coat=coat_of(identity))
+    pen.fill(polygon((-half - 0.16, -0.1), (0, -0.1 - height), (half + 0.16, -0.1)), identity.second)
+    leaf = identity.second if door > 0.5 else _WOOD
+    pen.fill(box(-0.16, 0.42, 0.16, 1.0, 0.14 if arch > 0.5 else 0.02), leaf)
+    pen.dot(0.08, 0.74, 0.04, (246, 208, 90))
+    pane: Rgb = (255, 236, 150) if lights > 0.5 else (170, 214, 240)
+    size = 0.11 + 0.06 * windows
+    for sign in _BOTH:
+        x = sign * half * 0.64
+        pen.fill(box(x - size, 0.1, x + size, 0.1 + 2 * size, 0.02), pane)
+    return Anchors(Anchor(0, 0.2, 0.24), Anchor(0, 0.02 - height, 0.36), Anchor(0, 0.5, 0.5))
+
+
+def draw_car(pen: Pen, identity: Identity, pose: int) -> Anchors:
+    """Draw a car seen from the side, its nose to the left."""
+    height, front, back, bonnet, trim, hubs, wheels, _ = identity.shape
+    roof = -0.28 - 0.2 * height
+    screen, rear = -0.36 + 0.14 * front, 0.3 + 0.18 * back
+    cabin = ((-0.5, 0.3), (screen, roof), (rear, roof), (0.62, 0.3))
+    pen.fill(polygon(*cabin), identity.second)
+    for pane in (
+        ((-0.38, 0.26), (screen + 0.08, roof + 0.1), (0.0, roof + 0.1), (0.0, 0.26)),
+        ((0.08, 0.26), (0.08, roof + 0.1), (rear - 0.04, roof + 0.1), (0.47, 0.26)),
+    ):
+        pen.fill(polygon(*pane), _GLASS, line_width=0.03)
+    pen.fill(box(-0.98, 0.22, 0.98, 0.78, 0.1 + 0.12 * bonnet), identity.shade, coat=coat_of(identity))
+    if trim > 0.5 and identity.pattern == "plain":
+        pen.rectangle(-0.94, 0.52, 0.94, 0.62, identity.second)
+    pen.fill(ellipse(-0.9, 0.42, 0.09, 0.1), (255, 240, 150))
+    for side in _BOTH:
+        pen.fill(ellipse(side * 0.55, 0.78, 0.23, 0.23), _TYRE)
+        pen.dot(side * 0.55, 0.78, 0.08 + 0.06 * wheels, identity.second if hubs > 0.5 else (206, 208, 214))
+    return Anchors(Anchor(-0.3, 0.08, 0.2), Anchor(0.02, roof - 0.02, 0.42), Anchor(0, 0.5, 0.5))
+
+
+def draw_boat(pen: Pen, identity: Identity, pose: int) -> Anchors:
+    """Draw a boat with two sails."""
+    _, main, jib, canvas, portholes, keel, flag, _ = identity.shape
+    pen.line(curve((0, 0.4), (0, -0.92)), _WOOD, 0.07)
+    white: Rgb = (250, 248, 240)
+    pen.fill(polygon((0.07, -0.88), (0.07, 0.26), (0.66 + 0.24 * main, 0.26)), identity.second)
+    pen.fill(polygon((-0.07, -0.7), (-0.07, 0.26), (-0.44 - 0.24 * jib, 0.26)), white if canvas > 0.5 else identity.second)
+    if flag > 0.4:
+        pen.fill(polygon((0.02, -0.98), (0.02, -0.84), (0.24 + 0.1 * flag, -0.91)), identity.shade, line_width=0.03)
+    pen.fill(_hull(keel), identity.shade, coat=coat_of(identity))
+    if portholes > 0.4 and identity.pattern == "plain":
+        for x in (-0.4, 0.0, 0.4):
+            pen.fill(ellipse(x, 0.62, 0.1, 0.1), identity.second, line_width=0.03)
+    return Anchors(Anchor(0, 0.55, 0.2), Anchor(0, -0.72, 0.36), Anchor(0, 0.42, 0.55))
+
+
+def _hull(keel: float) -> Path:
+    path = skia.Path()
+    end = 0.42 + 0.16 * keel
+    path.moveTo(-0.95, 0.36)
+    path.lineTo(0.95, 0.36)
+    path.quadTo(0.85, 0.95, end, 0.96)
+    path.lineTo(-end, 0.96)
+    path.quadTo(-0.85, 0.9, -0.95, 0.36)
+    path.close()
+    return path

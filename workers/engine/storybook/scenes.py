@@ -1,0 +1,148 @@
+"""Backdrops: plain colour, beach, forest, snow and city, by day and by night, in picture units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+import skia
+
+from workers.engine.storybook.canvas import Pen, curve, ellipse, polygon
+from workers.engine.storybook.palette import COLOURS, INK, WHITE, Rgb, mix, nudge
+from workers.engine.storybook.world import SIZE, Scene
+
+_DAY_SKY: Final[tuple[Rgb, Rgb]] = ((132, 200, 240), (214, 238, 248))
+_NIGHT_SKY: Final[tuple[Rgb, Rgb]] = ((18, 22, 58), (52, 58, 110))
+_MOON: Final[Rgb] = (250, 244, 210)
+_SUN: Final[Rgb] = (255, 224, 96)
+
+
+def draw_backdrop(pen: Pen, scene: Scene, rng: Random) -> None:
+    """Fill the whole picture with the scene's place; `rng` places what varies from picture to picture."""
+    _PLACES[scene.place](pen, scene, rng)
+
+
+def _dim(scene: Scene, colour: Rgb) -> Rgb:
+    """Return the colour as it looks under the scene's light."""
+    if not scene.night:
+        return colour
+    return mix((colour[0] * 0.34, colour[1] * 0.38, colour[2] * 0.58), (20, 24, 60), 0.15)
+
+
+def _sky(pen: Pen, scene: Scene, rng: Random, bottom: float, day: tuple[Rgb, Rgb] = _DAY_SKY) -> None:
+    upper, lower = _NIGHT_SKY if scene.night else day
+    pen.gradient(0, bottom, SIZE, upper, lower)
+    if scene.night:
+        pen.dot(scene.sun, 10, 5, _MOON)
+        pen.dot(scene.sun + 2.4, 8.6, 4.2, mix(upper, lower, 0.2))
+        for _ in range(9):
+            pen.dot(rng.uniform(0, SIZE), rng.uniform(0, scene.horizon - 12), rng.choice((0.5, 0.7)), (255, 250, 220))
+    elif day is _DAY_SKY:
+        pen.dot(scene.sun, 10, 5, _SUN)
+
+
+def _plain(pen: Pen, scene: Scene, rng: Random) -> None:
+    colour = nudge(rng, COLOURS[scene.background])
+    if scene.background not in ("white", "black"):
+        colour = mix(colour, WHITE, 0.18)
+    pen.rectangle(0, 0, SIZE, SIZE, colour)
+    pen.fill(ellipse(32, 58, 22, 4), mix(colour, INK, 0.16), outline=False)
+
+
+def _beach(pen: Pen, scene: Scene, rng: Random) -> None:
+    line = scene.horizon
+    _sky(pen, scene, rng, line - 8)
+    pen.rectangle(0, line - 10, SIZE, line, _dim(scene, (44, 150, 190)))
+    pen.rectangle(0, line - 3, SIZE, line - 1.6, _dim(scene, (200, 236, 240)))
+    pen.rectangle(0, line - 1, SIZE, SIZE, _dim(scene, (244, 216, 152)))
+    if scene.variant > 0.35:
+        _palm(pen, scene, 6 if scene.variant > 0.7 else 58)
+    for _ in range(4):
+        pen.dot(rng.uniform(0, SIZE), rng.uniform(line + 4, 63), 0.7, _dim(scene, (220, 184, 120)))
+
+
+def _palm(pen: Pen, scene: Scene, x: float) -> None:
+    line, lean = scene.horizon, 1 if x < SIZE / 2 else -1
+    trunk = curve((x, line + 6), (x + 2 * lean, line - 12), (x + 5 * lean, line - 24))
+    pen.line(trunk, _dim(scene, (136, 96, 60)), 2.6)
+    crown = x + 5 * lean
+    for k in range(5):
+        angle = math.pi * k / 4
+        tip = (crown + 11 * math.cos(angle), line - 21 - 5 * math.sin(angle))
+        back = (crown + 5 * math.cos(angle), line - 28 - 4 * math.sin(angle))
+        pen.fill(polygon((crown, line - 25), tip, back), _dim(scene, (58, 150, 70)), outline=False)
+
+
+def _forest(pen: Pen, scene: Scene, rng: Random) -> None:
+    line = scene.horizon
+    _sky(pen, scene, rng, line, ((150, 206, 170), (210, 236, 200)))
+    for k in range(7):
+        x = k * 10.5 + scene.variant * 8 - 4 + rng.uniform(-1.5, 1.5)
+        height = rng.uniform(22, 34)
+        leaves = _dim(scene, mix((36, 110, 62), (72, 150, 76), rng.random()))
+        pen.rectangle(x - 1.3, line - 8, x + 1.3, line + 2, _dim(scene, (98, 70, 48)))
+        if scene.round_trees:
+            pen.dot(x, line - height * 0.55, 7.2, leaves)
+        else:
+            pen.fill(polygon((x - 7, line - 5), (x, line - height), (x + 7, line - 5)), leaves, outline=False)
+    pen.rectangle(0, line - 1, SIZE, SIZE, _dim(scene, (96, 160, 76)))
+    for _ in range(7):
+        x, y = rng.uniform(0, SIZE), rng.uniform(line + 3, 63)
+        pen.line(curve((x, y), (x + 0.6, y - 2.4)), _dim(scene, (60, 124, 56)), 0.8)
+
+
+def _snow(pen: Pen, scene: Scene, rng: Random) -> None:
+    line = scene.horizon
+    _sky(pen, scene, rng, line, ((176, 206, 232), (226, 238, 248)))
+    for k in range(3):
+        x, height = k * 26 + scene.variant * 16 - 6, rng.uniform(16, 28)
+        mountain = polygon((x - 18, line), (x, line - height), (x + 18, line))
+        pen.fill(mountain, _dim(scene, (134, 152, 182)), outline=False)
+        foot, dip = line - height * 0.66, line - height * 0.56
+        cap = polygon((x - 6, foot), (x, line - height), (x + 6, foot), (x + 2, dip), (x - 2, foot + height * 0.04))
+        pen.fill(cap, _dim(scene, (250, 252, 255)), outline=False)
+    pen.rectangle(0, line - 1, SIZE, SIZE, (120, 136, 180) if scene.night else (244, 248, 253))
+    flake: Rgb = (200, 210, 235) if scene.night else WHITE
+    for _ in range(16):
+        pen.dot(rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.choice((0.7, 1.0)), flake)
+
+
+def _city(pen: Pen, scene: Scene, rng: Random) -> None:
+    line = scene.horizon
+    _sky(pen, scene, rng, line)
+    x = -3 + scene.variant * 3
+    while x < SIZE:
+        width, height = rng.uniform(8, 13), rng.uniform(18, 42)
+        wall = mix((120, 126, 150), (176, 150, 140), rng.random())
+        _building(pen, scene, rng, x, line - height, width, mix(wall, (24, 26, 54), 0.72) if scene.night else wall)
+        x += width + 0.8
+    pen.rectangle(0, line - 1, SIZE, SIZE, _dim(scene, (120, 122, 130)))
+    pen.rectangle(0, line - 1, SIZE, line + 2, _dim(scene, (178, 178, 182)))
+    for k in range(4):
+        left = k * 18 + scene.variant * 10 - 4
+        pen.rectangle(left, line + 11, left + 8, line + 12.4, _dim(scene, (236, 226, 150)))
+
+
+def _building(pen: Pen, scene: Scene, rng: Random, x: float, top: float, width: float, wall: Rgb) -> None:
+    pen.rectangle(x, top, x + width, scene.horizon, wall)
+    windows = skia.Path()
+    y = top + 3
+    while y < scene.horizon - 4:
+        left = x + 1.6
+        while left < x + width - 2.2:
+            if rng.random() < (0.6 if scene.night else 0.8):
+                windows.addRect(skia.Rect(left, y, left + 1.9, y + 2.2))
+            left += 3.4
+        y += 4.4
+    pen.fill(windows, (255, 220, 110) if scene.night else (214, 232, 242), outline=False)
+
+
+_PLACES: Final[dict[str, Callable[[Pen, Scene, Random], None]]] = {
+    "plain": _plain,
+    "beach": _beach,
+    "forest": _forest,
+    "snow": _snow,
+    "city": _city,
+}

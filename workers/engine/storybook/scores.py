@@ -1,0 +1,117 @@
+"""Measures the bundled model: does it follow prompts, can the judges be trusted, how long does a picture take.
+
+Every score of generated pictures stands beside the judge's own score on renders of the very same compositions, which is
+the most it can mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from workers.engine.storybook.captions import caption
+from workers.engine.storybook.identity import split_rng
+from workers.engine.storybook.judge_training import lookalikes, sightings
+from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictures
+from workers.engine.storybook.render import render
+from workers.engine.storybook.sampling import Mixture, labels, sample_composition
+from workers.engine.storybook.world import SIZE, Composition
+
+_PROMPTED: Final = Mixture(plain=0.2, accessory=0.4, pair=0.0, night=0.25, sketch=0.05)
+_FIRST_PROMPT: Final = 1 << 30
+_FIRST_GROUP: Final = 1 << 31
+_BATCH: Final = 16
+
+
+@dataclass(frozen=True)
+class Score:
+    """Share of right answers on generated pictures and on renders of the same compositions, over `count` of each."""
+
+    generated: float
+    rendered: float
+    count: int
+
+
+def generate(
+    pipeline: StableDiffusionPipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int
+) -> Pictures:
+    """Draw one picture per prompt: (N, 64, 64, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for start in range(0, len(prompts), _BATCH):
+        drawn = pipeline(
+            list(prompts[start : start + _BATCH]),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generator,
+            height=SIZE,
+            width=SIZE,
+            output_type="np",
+        ).images
+        parts.append((drawn * 255).round().astype(np.uint8))
+    return np.concatenate(parts)
+
+
+def held_out_prompts(count: int) -> tuple[list[str], list[Composition]]:
+    """Draw compositions of one thing that no training picture shares a seed with, and all that words say of them."""
+    rngs = [split_rng("held-out", _FIRST_PROMPT + k) for k in range(count)]
+    compositions = [sample_composition(rng, _PROMPTED) for rng in rngs]
+    pairs = zip(rngs, compositions, strict=True)
+    return [caption(rng, c.scene, c.instances, full=True) for rng, c in pairs], compositions
+
+
+def prompt_following(
+    pipeline: StableDiffusionPipeline, judge: AttributeJudge, *, count: int, steps: int, guidance: float, seed: int = 0
+) -> dict[str, Score]:
+    """Score each attribute over generated pictures; "accessory" counts only prompts that ask for one."""
+    prompts, compositions = held_out_prompts(count)
+    generated = judge.read(generate(pipeline, prompts, steps=steps, guidance=guidance, seed=seed))
+    rendered = judge.read(np.stack([render(c.scene, c.instances, c.layout)[0] for c in compositions]))
+    wanted = [labels(c) for c in compositions]
+    scores = {}
+    for name in ("class", "colour", "pattern", "accessory", "scene", "night", "style"):
+        kept = [k for k in range(count) if name != "accessory" or wanted[k][name] != "none"]
+        scores[name] = _score([name], kept, wanted, generated, rendered)
+    scores["class, colour and scene together"] = _score(
+        ["class", "colour", "scene"], range(count), wanted, generated, rendered
+    )
+    return scores
+
+
+def _score(
+    names: Sequence[str],
+    kept: Sequence[int],
+    wanted: Sequence[dict[str, str]],
+    generated: Sequence[dict[str, str]],
+    rendered: Sequence[dict[str, str]],
+) -> Score:
+    def share(said: Sequence[dict[str, str]]) -> float:
+        return float(np.mean([all(said[k][name] == wanted[k][name] for name in names) for k in kept]))
+
+    return Score(share(generated), share(rendered), len(kept))
+
+
+def identity_accuracy(judge: IdentityJudge, *, groups: int, candidates: int = 10, renders: int = 5) -> float:
+    """Return how often the judge picks a held-out identity among lookalikes of one class, colour and pattern."""
+    right = 0
+    for group in range(groups):
+        first = _FIRST_GROUP + group * 1000
+        faces = lookalikes("held-out", first, candidates)
+        known = [sightings("held-out", first + 100 + k, face, renders) for k, face in enumerate(faces)]
+        queries = np.concatenate([sightings("held-out", first + 200 + k, face, 1) for k, face in enumerate(faces)])
+        right += sum(pick == k for k, pick in enumerate(judge.pick(queries, [list(some) for some in known])))
+    return right / (groups * candidates)
+
+
+def seconds_per_picture(pipeline: StableDiffusionPipeline, *, steps: int, guidance: float) -> float:
+    """Time one guided picture after a warm-up."""
+    generate(pipeline, ["a red cat"], steps=2, guidance=guidance, seed=0)
+    started = time.perf_counter()
+    generate(pipeline, ["a red cat"], steps=steps, guidance=guidance, seed=0)
+    return time.perf_counter() - started

@@ -1,0 +1,228 @@
+"""The stages of the recipe: each reads what earlier ones left, does one thing, and records how.
+
+A pipeline folder (`out`) is the thread: every stage opens it, replaces its own network and writes it back. Work in
+progress (rendered shards, checkpoints, records) lies under `cache`, outside version control.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from workers.engine.perfusion.covariance import compute_covariance
+from workers.engine.storybook.autoencoder_training import DecoderSettings, fit_encoder, sample_pictures, train_decoder
+from workers.engine.storybook.card import write_card
+from workers.engine.storybook.data import render_cache
+from workers.engine.storybook.identity import CLASSES
+from workers.engine.storybook.judge_training import JudgeSettings, train_attribute_judge, train_identity_judge
+from workers.engine.storybook.judges import AttributeJudge, IdentityJudge
+from workers.engine.storybook.networks import (
+    load_pipeline,
+    make_autoencoder,
+    make_text_encoder,
+    make_unet,
+    save_pipeline,
+)
+from workers.engine.storybook.scores import identity_accuracy, prompt_following, seconds_per_picture
+from workers.engine.storybook.sheet import PROMPTS, draw_sheet
+from workers.engine.storybook.text_training import TextSettings, sample_captions, train_text_encoder, train_tokenizer
+from workers.engine.storybook.unet_training import UnetSettings, run_unet_training
+from workers.engine.storybook.world import SIZE
+from workers.engine.text import TextEncoder
+
+log = logging.getLogger(__name__)
+
+GUIDANCE: Final = 3.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; `init` is a pipeline folder to start from, or None for random weights."""
+
+    out: Path
+    judges: Path
+    cache: Path
+    init: Path | None
+    minutes: float | None
+    device: str
+    seed: int
+    workers: int
+    quick: bool
+
+    def time_for(self, default: float) -> float:
+        """Return how many minutes the stage may take: a toy run takes a second."""
+        return 1 / 60 if self.quick else self.minutes if self.minutes is not None else default
+
+    def pick(self, full: int, toy: int) -> int:
+        """Return the size for a full or a toy run."""
+        return toy if self.quick else full
+
+
+def render_data(options: Options) -> None:
+    """Render the cache of pictures, masks and captions."""
+    shards = {"studio": options.pick(10, 1), "outdoors": options.pick(36, 1)}
+    size = options.pick(5000, 40)
+    render_cache(options.cache / "data", shards=shards, shard_size=size, workers=options.workers)
+
+
+def train_text(options: Options) -> None:
+    """Make tokenizer and text tower anew; a U-Net trained on other encodings is of no use with them."""
+    settings = TextSettings(minutes=options.time_for(2), captions=options.pick(24_000, 400), seed=options.seed)
+    tokenizer = train_tokenizer(sample_captions(settings.captions))
+    text_encoder, accuracy = train_text_encoder(tokenizer, settings)
+    pipeline = _open(options)
+    _save(options, pipeline, tokenizer=tokenizer, text_encoder=text_encoder)
+    _record(options, "text-encoder", {**asdict(settings), "answers right": accuracy})
+
+
+def train_autoencoder(options: Options) -> None:
+    """Train the decoder; without weights to start from, write the encoder first.
+
+    A start's encoder is kept as it is: the U-Net knows its latents.
+    """
+    pipeline, data = _open(options), options.cache / "data"
+    if options.init is None:
+        fit_encoder(pipeline.vae, sample_pictures(data, options.pick(4000, 40), options.seed))
+    settings = DecoderSettings(minutes=options.time_for(4), seed=options.seed, device=options.device)
+    quality = train_decoder(pipeline.vae, data, settings)
+    _save(options, pipeline, autoencoder=pipeline.vae)
+    _record(options, "autoencoder", {**asdict(settings), "psnr": quality, "encoder": str(options.init or "fitted")})
+
+
+def train_unet(options: Options) -> None:
+    """Train the U-Net, going on from its last checkpoint if there is one."""
+    _save(options, _open(options))
+    settings = UnetSettings(
+        minutes=options.time_for(90),
+        batch=options.pick(256 if options.device == "cuda" else 16, 2),
+        studio_only_share=0.0 if options.init else 0.12,
+        seed=options.seed,
+        device=options.device,
+    )
+    folder = options.cache / "unet"
+    run_unet_training(
+        options.out,
+        cache=options.cache / "data",
+        folder=folder,
+        out=options.out,
+        settings=settings,
+        ranks=options.workers,
+    )
+    _record(options, "unet", json.loads((folder / "record.json").read_text()))
+
+
+def train_judges(options: Options) -> None:
+    """Train both judges, half of the time each."""
+    autoencoder = load_pipeline(options.out).vae
+    settings = JudgeSettings(
+        minutes=options.time_for(20) / 2,
+        groups=options.pick(4, 2),
+        identities=options.pick(6, 2),
+        renders=options.pick(3, 2),
+        seed=options.seed,
+    )
+    train_identity_judge(autoencoder, settings).save(options.judges, training=asdict(settings))
+    train_attribute_judge(autoencoder, settings).save(options.judges, training=asdict(settings))
+    _record(options, "judge", asdict(settings))
+
+
+def measure_covariance(options: Options) -> None:
+    """Measure how the text tower's encodings are spread, which is what concepts are told apart by."""
+    pipeline, count = load_pipeline(options.out), options.pick(20_000, 400)
+    captions = sample_captions(count, first=1_000_000)
+    compute_covariance(TextEncoder(pipeline.tokenizer, pipeline.text_encoder), captions).save(
+        options.out / "covariance.safetensors"
+    )
+    _record(options, "covariance", {"captions": count})
+
+
+def draw_contact_sheet(options: Options) -> None:
+    """Draw the fixed prompts into `sheet.png` beside the weights."""
+    pipeline = load_pipeline(options.out)
+    steps, count = options.pick(50, 2), options.pick(len(PROMPTS), 2)
+    draw_sheet(pipeline, options.out / "sheet.png", steps=steps, guidance=GUIDANCE, count=count)
+
+
+def write_model_card(options: Options) -> None:
+    """Score model and judges, and write the model card and `lockstep.json`."""
+    pipeline, steps = load_pipeline(options.out), options.pick(50, 2)
+    attributes, identities = AttributeJudge.load(options.judges), IdentityJudge.load(options.judges)
+    count = options.pick(240, 4)
+    following = prompt_following(pipeline, attributes, count=count, steps=steps, guidance=GUIDANCE, seed=options.seed)
+    write_card(
+        options.out,
+        records=_records(options),
+        following=following,
+        identity=identity_accuracy(identities, groups=options.pick(60, 1), candidates=options.pick(10, 2)),
+        seconds=seconds_per_picture(pipeline, steps=steps, guidance=GUIDANCE),
+        steps=steps,
+        guidance=GUIDANCE,
+    )
+    facts = {
+        "name": "storybook",
+        "family": "stable-diffusion",
+        "size": SIZE,
+        "superclasses": list(CLASSES),
+        "default_steps": 50,
+        "default_guidance": GUIDANCE,
+        "prediction_type": pipeline.scheduler.config.prediction_type,
+    }
+    (options.out / "lockstep.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+STAGES: Final = {
+    "data": render_data,
+    "text-encoder": train_text,
+    "autoencoder": train_autoencoder,
+    "unet": train_unet,
+    "judge": train_judges,
+    "covariance": measure_covariance,
+    "sheet": draw_contact_sheet,
+    "card": write_model_card,
+}
+"""In the order in which a run from scratch needs them."""
+
+
+def _open(options: Options) -> StableDiffusionPipeline:
+    """Open the pipeline in `out`, else the one to start from, else one with random weights."""
+    for folder in (options.out, options.init):
+        if folder is not None and (folder / "model_index.json").exists():
+            return load_pipeline(folder)
+    torch.manual_seed(options.seed)
+    tokenizer = train_tokenizer(sample_captions(options.pick(24_000, 400)))
+    save_pipeline(
+        options.out,
+        autoencoder=make_autoencoder(options.pick(32, 8)),
+        text_encoder=make_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=make_unet((32, 32, 32) if options.quick else (64, 96, 192)),
+    )
+    return load_pipeline(options.out)
+
+
+def _save(options: Options, pipeline: StableDiffusionPipeline, **replaced: Any) -> None:
+    parts = {
+        "autoencoder": pipeline.vae,
+        "text_encoder": pipeline.text_encoder,
+        "tokenizer": pipeline.tokenizer,
+        "unet": pipeline.unet,
+    }
+    save_pipeline(options.out, **{**parts, **replaced})
+
+
+def _record(options: Options, stage: str, facts: dict[str, Any]) -> None:
+    folder = options.cache / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamped = {"finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), **facts}
+    (folder / f"{stage}.json").write_text(json.dumps(stamped, indent=1) + "\n")
+
+
+def _records(options: Options) -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted((options.cache / "records").glob("*.json"))}
