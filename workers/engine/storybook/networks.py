@@ -97,9 +97,7 @@ def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     """Load a pipeline folder in fp32, with its progress bar off."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32, local_files_only=True
-    )
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -112,11 +110,16 @@ def save_pipeline(
     tokenizer: CLIPTokenizer,
     unet: UNet2DConditionModel,
 ) -> None:
-    """Write the networks as a plain pipeline folder of fp16 safetensors shards; the networks themselves stay fp32."""
-    parts: dict[str, Any] = {"vae": autoencoder, "text_encoder": text_encoder, "unet": unet}
+    """Write the networks as a plain pipeline folder of fp16 safetensors shards; the networks themselves stay fp32.
+
+    The small text tower is stored in fp32: transformers restores the stored precision where diffusers does not, and a
+    pipeline loaded without further words would mix the two.
+    """
     pipeline = StableDiffusionPipeline(
-        **{name: _half_copy(part) for name, part in parts.items()},
+        vae=_half_copy(autoencoder),
+        text_encoder=text_encoder.float(),
         tokenizer=tokenizer,
+        unet=_half_copy(unet),
         scheduler=make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -126,10 +129,7 @@ def save_pipeline(
 
 
 def _half_copy(module: Any) -> Any:
-    """Copy a network in fp16, leaving behind where it was loaded from."""
-    if hasattr(module, "from_config"):
-        copy = type(module).from_config({k: v for k, v in module.config.items() if not k.startswith("_")})
-    else:
-        copy = type(module)(module.config)
+    """Copy a diffusers network in fp16, leaving behind where it was loaded from."""
+    copy = type(module).from_config({name: value for name, value in module.config.items() if name[0] != "_"})
     copy.load_state_dict(module.state_dict())
     return copy.half()
