@@ -115,6 +115,7 @@ class Event(Base):
         UniqueConstraint("job_id", "sequence"),
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         Index("ix_events_page", "tenant_id", "xid", "position"),
+        Index("ix_events_created", "created_at"),  # for the cleaner
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
@@ -161,7 +162,7 @@ class SchedNote(Base):
     __tablename__ = "sched_notes"
     __table_args__ = (
         ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
-        Index("ix_sched_notes_pool", "pool"),
+        Index("ix_sched_notes_pool", "pool", "tenant_id"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)

@@ -263,18 +263,27 @@ BEAT = text("""
     WHERE id = :worker_id
 """).bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
 
-# Pools with runnable work, and how many of their workers wait for a doorbell.
-IDLE_POOLS = text("""
-    SELECT p.name AS pool, w.idle
-    FROM pools p
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS idle FROM workers
-        WHERE pool = p.name AND state = 'idle' AND heartbeat_at > lockstep_now() - :fresh) w
-    WHERE w.idle > 0 AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = p.name)
+# Workers that wait for a doorbell in pools where a claim would find something: a queued job of a tenant that is
+# under its cap once the notes which the next claim folds in are counted.
+IDLE_WORKERS = text("""
+    WITH idle AS MATERIALIZED (
+        SELECT pool, id AS worker_id, heartbeat_at FROM workers
+        WHERE state = 'idle' AND heartbeat_at > lockstep_now() - :fresh),
+    runnable AS MATERIALIZED (
+        SELECT p.pool FROM (SELECT DISTINCT pool FROM idle) p
+        WHERE EXISTS (
+            SELECT 1 FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
+            WHERE s.pool = p.pool
+              AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id)
+              AND s.running - (
+                SELECT coalesce(sum(n.released), 0) FROM sched_notes n
+                WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id) < c.max_running))
+    SELECT pool, worker_id, heartbeat_at, lockstep_now() AS now FROM idle JOIN runnable USING (pool)
 """)
 
 FORGET_WORKERS = text("""
     UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent
+    RETURNING id
 """)
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,16 @@ from core.jobs import statements
 
 _FRESH = timedelta(seconds=30)  # an idle worker silent for longer is not rung
 _SILENT = timedelta(seconds=90)
+
+
+@dataclass(frozen=True)
+class IdleWorker:
+    """A worker that waits while its pool has work for it; both times are the database's."""
+
+    pool: str
+    worker_id: str
+    heartbeat_at: datetime
+    now: datetime
 
 
 def register(session: Session, *, pool: str, host: str, pid: int) -> str:
@@ -29,11 +40,11 @@ def beat(session: Session, worker_id: str, *, state: str, device: str | None, wa
     )
 
 
-def idle_with_work(session: Session) -> dict[str, int]:
-    """Pools that have runnable work and idle workers, with the number of those workers."""
-    return {row.pool: row.idle for row in session.execute(statements.IDLE_POOLS, {"fresh": _FRESH})}
+def idle_with_work(session: Session) -> list[IdleWorker]:
+    """The idle workers of pools that have runnable work."""
+    return [IdleWorker(**row._mapping) for row in session.execute(statements.IDLE_WORKERS, {"fresh": _FRESH})]
 
 
-def forget_silent(session: Session) -> None:
-    """Mark workers that went without a word as stopped."""
-    session.execute(statements.FORGET_WORKERS, {"silent": _SILENT})
+def forget_silent(session: Session) -> int:
+    """Mark workers that went without a word as stopped; returns how many."""
+    return len(session.execute(statements.FORGET_WORKERS, {"silent": _SILENT}).all())

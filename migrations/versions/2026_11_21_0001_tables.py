@@ -253,7 +253,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sched_notes")),
     )
-    op.create_index("ix_sched_notes_pool", "sched_notes", ["pool"], unique=False)
+    op.create_index("ix_sched_notes_pool", "sched_notes", ["pool", "tenant_id"], unique=False)
     op.create_table(
         "tenant_sched",
         sa.Column("pool", sa.Text(collation="C"), nullable=False),
@@ -296,6 +296,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", "sequence", name=op.f("uq_events_job_id_sequence")),
         sa.UniqueConstraint("tenant_id", "id", name=op.f("uq_events_tenant_id_id")),
     )
+    op.create_index("ix_events_created", "events", ["created_at"], unique=False)
     op.create_index("ix_events_page", "events", ["tenant_id", "xid", "position"], unique=False)
     op.create_table(
         "files",
@@ -398,13 +399,13 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_webhook_deliveries_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
-        sa.UniqueConstraint("endpoint_id", "event_id", name=op.f("uq_webhook_deliveries_endpoint_id_event_id")),
+        sa.UniqueConstraint("event_id", "endpoint_id", name=op.f("uq_webhook_deliveries_event_id_endpoint_id")),
         postgresql_with={"fillfactor": 85},
     )
     op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["next_attempt_at"],
+        ["endpoint_id", "next_attempt_at"],
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )
