@@ -8,7 +8,6 @@ from pathlib import Path
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog import statements as catalog
-from core.catalog.facts import ModelFacts
 from core.jobs import statements
 from core.storage.s3 import ObjectStore
 
@@ -23,13 +22,13 @@ def require(wanted: Iterable[str], present: Mapping[str, Path]) -> None:
         raise InputMissing(f"Files that the job needs were deleted: {', '.join(missing)}.")
 
 
-def fetch_model(sessions: sessionmaker[Session], model_id: str) -> tuple[str, ModelFacts]:
-    """Where the model lies, and its facts; raises InputMissing."""
+def fetch_model(sessions: sessionmaker[Session], model_id: str) -> str:
+    """Where the model lies; raises InputMissing."""
     with sessions() as session:
-        row = session.execute(catalog.model_locations([model_id])).one_or_none()
-    if row is None:
+        model = session.scalar(catalog.model_named(model_id))
+    if model is None:
         raise InputMissing(f"Model {model_id} is no longer registered.")
-    return row.location, ModelFacts.model_validate(row.facts)
+    return model.location
 
 
 def fetch_files(

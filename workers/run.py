@@ -37,9 +37,10 @@ def create_supervisor(settings: Settings) -> Supervisor:
 def attach(app: Celery, supervisor: Supervisor) -> None:
     """Answer doorbells with ``supervisor``, and drain it when Celery begins to shut down."""
 
-    @app.task(name=SERVE)
     def serve(pool: str) -> None:  # noqa: ARG001 - the doorbell names its pool; this worker listens to one
         supervisor.serve()
+
+    app.task(name=SERVE)(serve)
 
     def drain(**_: object) -> None:
         supervisor.drain()

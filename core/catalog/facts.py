@@ -10,15 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 _FILE = "lockstep.json"
 
 
-class TrainingDefaults(BaseModel):
-    """How concepts are trained on this model when the request does not say otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = 400
-    settings: dict[str, Any] = Field(default_factory=dict)  # fields of the engine's PerfusionConfig
-
-
 class ModelFacts(BaseModel):
     """Facts the product uses: defaults of a request, and what can be asked for."""
 
@@ -35,7 +26,7 @@ class ModelFacts(BaseModel):
     gate_bias: dict[str, float] = Field(default_factory=lambda: {"local": 0.7, "global": 0.5})
     gate_temperature: float = 0.15
     superclasses: tuple[str, ...] = ()  # empty: any word
-    training: TrainingDefaults = TrainingDefaults()
+    perfusion: dict[str, Any] = Field(default_factory=dict)  # training settings, which the engine reads by itself
 
 
 def read_facts(location: str) -> ModelFacts:

@@ -33,7 +33,3 @@ def models() -> Select[Model]:
     """Every model, by name."""
     return select(Model).order_by(Model.name)
 
-
-def model_locations(ids: list[str]) -> Select[Any]:
-    """Ids and locations of models."""
-    return select(Model.id, Model.location, Model.facts).where(Model.id.in_(ids))

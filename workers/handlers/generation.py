@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -29,7 +30,7 @@ def run(attempt: Attempt) -> None:
     items = _gather(attempt)
     if not items:
         return
-    location, _ = fetch_model(attempt.sessions, _params(attempt.jobs[0]).model_id)
+    location = fetch_model(attempt.sessions, _params(attempt.jobs[0]).model_id)
     request = Generate(attempt.jobs[0].id, model=location, items=tuple(items), scratch_dir=str(attempt.scratch))
     for message in attempt.converse(request):
         match message:
@@ -118,7 +119,7 @@ def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> l
         name = f"{number}.png"
         key = keys.output(job.id, job.token, name)
         path = Path(image.path)
-        stored = attempt.persist(lambda key=key, path=path: attempt.store.put_file(key, path, media_type=_MEDIA_TYPE))
+        stored = attempt.persist(partial(attempt.store.put_file, key, path, media_type=_MEDIA_TYPE))
         made.append(Product(new_id("file"), "output", name, _MEDIA_TYPE, stored, image.width, image.height))
     return made
 

@@ -40,19 +40,16 @@ def run(attempt: Attempt) -> None:
 
 
 def _request(attempt: Attempt, job: ClaimedJob, params: TrainingParams) -> Train:
-    location, facts = fetch_model(attempt.sessions, params.model_id)
+    location = fetch_model(attempt.sessions, params.model_id)
     pictures = fetch_files(attempt.sessions, attempt.store, params.file_ids, attempt.scratch / "pictures")
     require(params.file_ids, pictures)
     resume_from: Path | None = None
     if job.checkpoint is not None:
         resume_from = attempt.scratch / "resume.safetensors"
         attempt.store.get_file(job.checkpoint["key"], resume_from)
-    settings = {
-        **facts.training.settings,
-        "steps": params.steps or facts.training.steps,
-        "key_lock": params.key_lock,
-        "flip": params.flip,
-    }
+    settings: dict[str, object] = {"flip": params.flip}
+    if params.steps is not None:
+        settings["steps"] = params.steps
     return Train(
         request_id=job.id,
         model=location,

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from core.jobs.execution import Ending, finish
 from core.jobs.states import JobState
 
-SUCCESS = {"images": []}
+SUCCESS: dict[str, Any] = {"images": []}
 
 
 def finish_all(queue, jobs, *, gpu_seconds=0.1):
@@ -60,7 +61,7 @@ def test_shares_follow_the_weights(queue):
     heavy, light = queue.tenant("heavy", weight=300), queue.tenant("light", weight=100)
     queue.submit(heavy, 40)
     queue.submit(light, 40)
-    served = Counter()
+    served: Counter[str] = Counter()
     for _ in range(40):
         jobs = queue.claim()
         served[jobs[0].tenant_id] += 1
@@ -74,7 +75,7 @@ def test_an_idle_tenant_earns_no_credit(queue):
     for _ in range(10):
         finish_all(queue, queue.claim(), gpu_seconds=1.0)
     queue.submit(idle, 20)
-    served = Counter()
+    served: Counter[str] = Counter()
     for _ in range(10):
         jobs = queue.claim()
         served[jobs[0].tenant_id] += 1

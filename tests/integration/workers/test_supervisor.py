@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+import pytest
+from PIL import Image
+
+from core.storage import keys
+from tests.integration.workers.conftest import STEPS, serving
+from tests.waiting import until
+from workers.gpu_child import GpuChild
+
+
+@pytest.fixture
+def worker(deployment, child):
+    child.ensure_running()
+    supervisor = deployment.supervisor(child=child)
+    supervisor._become("idle")
+    return supervisor
+
+
+async def trained_concept(deployment, worker):
+    job_id = await deployment.train(steps=2)
+    worker.serve()
+    return deployment.job(job_id).result
+
+
+def use(result, **changes):
+    values = {"concept_id": result["concept_id"], "version": 1, "file_id": result["file_id"], "name": "tom"}
+    return values | {"key_lock": "local", "gate_bias": 0.6, "gate_temperature": 0.15} | changes
+
+
+async def test_a_generation_leaves_pictures_that_its_tenant_can_fetch(deployment, worker):
+    job_id = await deployment.generate(n=2, seed=7)
+    assert worker.serve() == 1
+    job = deployment.job(job_id)
+    assert job.state == "succeeded"
+    assert [image["seed"] for image in job.result["images"]] == [7, 8]
+    for image in job.result["images"]:
+        row = deployment.one("SELECT * FROM files WHERE id = :id", id=image["file_id"])
+        picture = Image.open(io.BytesIO(deployment.store.get(row.key)))
+        assert picture.size == (row.width, row.height) == (16, 16)
+        assert row.key.startswith(f"jobs/{job_id}/")
+    assert job.gpu_seconds > 0
+
+
+async def test_a_batch_of_several_jobs_is_one_claim_and_every_job_its_own_result(deployment, worker):
+    ids = [await deployment.generate(prompt=prompt) for prompt in ("a cat", "a dog", "a red hat")]
+    assert worker.serve() == 3
+    results = [deployment.job(job_id).result["images"] for job_id in ids]
+    assert len({images[0]["file_id"] for images in results}) == 3
+
+
+async def test_a_training_makes_a_version_that_generations_can_use(deployment, worker):
+    result = await trained_concept(deployment, worker)
+    assert result["version"] == 1
+    row = deployment.one("SELECT * FROM files WHERE id = :id", id=result["file_id"])
+    assert (row.purpose, row.size_bytes) == ("concept", result["size_bytes"])
+    job_id = await deployment.generate(prompt="a <tom> on a hat", concepts=[use(result)])
+    worker.serve()
+    assert deployment.job(job_id).state == "succeeded"
+
+
+async def test_one_jobs_broken_concept_leaves_its_neighbours_alone(deployment, worker):
+    result = await trained_concept(deployment, worker)
+    deployment.store.put(keys.upload(deployment.tenant_id, "file_bad"), b"not a concept", media_type="x/x")
+    deployment.keep("file_bad", "concept", keys.upload(deployment.tenant_id, "file_bad"), 13, "0" * 64)
+    bad = await deployment.generate(prompt="a <tom>", concepts=[use(result, file_id="file_bad")])
+    gone = await deployment.generate(prompt="a <tom>", concepts=[use(result, file_id="file_gone")])
+    good = await deployment.generate(prompt="a <tom>", concepts=[use(result)])
+    worker.serve()
+    assert deployment.job(good).state == "succeeded"
+    assert deployment.job(bad).state == "failed"
+    assert (deployment.job(gone).state, deployment.job(gone).error["code"]) == ("failed", "input-missing")
+
+
+async def test_a_picture_that_is_none_fails_the_training_for_good(deployment, worker):
+    file_id = deployment.picture()
+    row = deployment.one("SELECT key FROM files WHERE id = :id", id=file_id)
+    deployment.store.put(row.key, b"not a picture", media_type="image/png")
+    job_id = await deployment.train(file_ids=[file_id])
+    worker.serve()
+    job = deployment.job(job_id)
+    assert (job.state, job.attempt, job.error["retryable"]) == ("failed", 1, False)
+
+
+async def test_a_deleted_picture_fails_the_training_for_good(deployment, worker):
+    job_id = await deployment.train(file_ids=["file_gone"])
+    worker.serve()
+    assert deployment.job(job_id).error["code"] == "input-missing"
+
+
+async def test_killing_the_engine_in_mid_training_costs_one_attempt_and_the_job_goes_on(deployment):
+    child = GpuChild(device="cpu")
+    child.ensure_running()
+    worker = deployment.supervisor(child=child)
+    job_id = await deployment.train()
+    with serving(worker):
+        deployment.until_checkpoint(job_id)
+        os.kill(child.pid, signal.SIGKILL)
+    assert deployment.job(job_id).state == "queued"
+    step = deployment.job(job_id).checkpoint["step"]
+    assert deployment.bring_back() == 1
+    with serving(worker):
+        until(lambda: (deployment.job(job_id).progress or {}).get("step", 0) > step)
+    worker.close()
+    job = deployment.job(job_id)
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert deployment.outcomes(job_id) == ["failed", "succeeded"]
+    assert deployment.column("SELECT version FROM concept_versions WHERE job_id = :id", id=job_id) == [1]
+
+
+async def test_a_canceled_training_stops_and_leaves_the_worker_free(deployment, worker):
+    job_id = await deployment.train(steps=5000)
+    with serving(worker):
+        deployment.until_checkpoint(job_id)
+        await deployment.cancel(job_id)
+        until(lambda: deployment.job(job_id).state == "canceled")
+    assert deployment.outcomes(job_id) == ["canceled"]
+    other = await deployment.generate()
+    worker.serve()
+    assert deployment.job(other).state == "succeeded"
+
+
+async def test_a_drained_worker_gives_its_training_back_with_a_checkpoint_and_no_attempt_lost(deployment, child):
+    worker = deployment.supervisor(child=child)
+    job_id = await deployment.train(steps=5000)
+    with serving(worker):
+        until(lambda: (deployment.job(job_id).progress or {}).get("step", 0) > 0)
+        worker.drain()
+    job = deployment.job(job_id)
+    assert (job.state, job.attempt) == ("queued", 0)
+    assert job.checkpoint["step"] > 0
+    assert deployment.outcomes(job_id) == ["returned"]
+    assert worker.serve() == 0  # it claims nothing more
+
+
+async def test_a_worker_that_lost_its_lease_stops_and_writes_nothing(deployment):
+    worker = deployment.supervisor()
+    job_id = await deployment.train(steps=5000)
+    with serving(worker):
+        deployment.until_checkpoint(job_id)
+        deployment.column(
+            "UPDATE jobs SET state = 'queued', lease_token = NULL, lease_until = NULL, stage = NULL"
+            " WHERE id = :id RETURNING id", id=job_id,
+        )  # fmt: skip
+    worker.close()
+    assert deployment.job(job_id).state == "queued"
+    assert deployment.column("SELECT 1 FROM concept_versions WHERE job_id = :id", id=job_id) == []
+
+
+async def test_progress_is_told_and_not_too_often(deployment, worker):
+    job_id = await deployment.train(steps=STEPS)
+    worker.serve()
+    told = deployment.column(
+        "SELECT data FROM events WHERE job_id = :id AND type = 'training.progress' ORDER BY sequence", id=job_id
+    )
+    assert deployment.job(job_id).progress["step"] == STEPS
+    assert 1 <= len(told) < STEPS / 4
+    assert {"step", "steps", "loss"} <= told[-1]["progress"].keys()
