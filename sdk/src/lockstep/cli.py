@@ -1,0 +1,165 @@
+"""``lockstep``: the customer's command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lockstep.client import Lockstep
+from lockstep.errors import LockstepError
+from lockstep.models import Event, Job
+
+app = typer.Typer(
+    help="Teach a Lockstep server things and have it draw them. Reads LOCKSTEP_URL and LOCKSTEP_API_KEY.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+jobs = typer.Typer(help="Look at jobs and cancel them.", no_args_is_help=True)
+concepts = typer.Typer(help="What was learned.", no_args_is_help=True)
+app.add_typer(jobs, name="jobs")
+app.add_typer(concepts, name="concepts")
+
+Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]
+
+
+def main() -> None:
+    """Run the command line; what the user can act on is a message, not a traceback."""
+    try:
+        app()
+    except (LockstepError, OSError) as error:
+        typer.echo(f"lockstep: {error}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="What prompts will call it: `tom` is written `<tom>`.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures of the thing.", exists=True, dir_okay=False)],
+    superclass: Annotated[str, typer.Option(help="The word for what it is, such as `cat`.")],
+    base_model: Annotated[str | None, typer.Option(help="The model to learn it on.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+) -> None:
+    """Learn a concept from pictures."""
+    with Lockstep() as lockstep:
+        files = [lockstep.files.upload(path) for path in pictures]
+        job = lockstep.trainings.create(
+            concept=name,
+            superclass=superclass,
+            images=[file.id for file in files],
+            base_model=base_model,
+            steps=steps,
+        )
+        done = _watch(lockstep, job)
+        typer.echo((done.result or {}).get("concept_id"))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help='What to draw, such as "<tom> on the beach".')],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", file_okay=False)],
+    model: Annotated[str | None, typer.Option(help="The model to draw with.")] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="How many pictures.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first picture.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+) -> None:
+    """Draw pictures of a prompt; names in `<...>` are those of concepts."""
+    with Lockstep() as lockstep:
+        done = _watch(lockstep, lockstep.generations.create(prompt=prompt, model=model, n=n, seed=seed, steps=steps))
+        out.mkdir(parents=True, exist_ok=True)
+        for image in (done.result or {}).get("images", ()):
+            path = out / f"{done.id}-{image['seed']}.png"
+            path.write_bytes(lockstep.files.content(image["file_id"]))
+            typer.echo(path)
+
+
+@jobs.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None, limit: Limit = 20
+) -> None:
+    """Show the newest jobs."""
+    with Lockstep() as lockstep, _table("id", "kind", "state", "created") as table:
+        for job in islice(lockstep.jobs.list(state=state, limit=min(limit, 100)), limit):
+            table.add_row(job.id, job.kind, job.state, _at(job.created_at))
+
+
+@jobs.command()
+def watch(job_id: str) -> None:
+    """Follow a job until it ends."""
+    with Lockstep() as lockstep:
+        _watch(lockstep, lockstep.jobs.get(job_id))
+
+
+@jobs.command()
+def cancel(job_id: str) -> None:
+    """Cancel a job."""
+    with Lockstep() as lockstep:
+        job = lockstep.jobs.cancel(job_id)
+        typer.echo(f"{job.id} {job.state if job.is_terminal else 'will stop'}")
+
+
+@concepts.command("list")
+def list_concepts(limit: Limit = 20) -> None:
+    """Show the newest concepts."""
+    with Lockstep() as lockstep, _table("id", "name", "superclass", "version", "created") as table:
+        for concept in islice(lockstep.concepts.list(limit=min(limit, 100)), limit):
+            version = "-" if concept.latest_version is None else str(concept.latest_version)
+            table.add_row(concept.id, concept.name, concept.superclass, version, _at(concept.created_at))
+
+
+@concepts.command()
+def download(
+    concept_id: str, out: Annotated[Path | None, typer.Option(help="Where to write it; NAME.safetensors here.")] = None
+) -> None:
+    """Fetch a concept's file."""
+    with Lockstep() as lockstep:
+        path = out or Path(f"{lockstep.concepts.get(concept_id).name}.safetensors")
+        path.write_bytes(lockstep.concepts.download(concept_id))
+        typer.echo(path)
+
+
+def _watch(lockstep: Lockstep, job: Job) -> Job:
+    """Wait for a job behind a progress bar on standard error; results belong to standard output."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{job.kind} {job.state}", total=None)
+
+        def show(event: Event) -> None:
+            progress = event.data.get("progress") or {}
+            bar.update(
+                task,
+                description=f"{job.kind} {event.data.get('state', job.state)}",
+                completed=progress.get("step"),
+                total=progress.get("steps"),
+            )
+
+        return lockstep.jobs.wait(job.id, on_event=show)
+
+
+@contextmanager
+def _table(*columns: str) -> Iterator[Table]:
+    """A table that is printed once it is filled; ids are never cut."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "id")
+    yield table
+    Console().print(table)
+
+
+def _at(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+if __name__ == "__main__":
+    main()

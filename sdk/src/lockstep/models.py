@@ -1,0 +1,132 @@
+"""What the server answers, typed and frozen.
+
+A newer server may send more: unknown fields are kept and can be read as attributes or through ``model_extra``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+class Resource(BaseModel):
+    """Base of every answer."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class File(Resource):
+    """An uploaded or produced object."""
+
+    id: str
+    name: str
+    purpose: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    job_id: str | None = None
+    created_at: datetime
+
+
+class Concept(Resource):
+    """What Perfusion learned of a thing; ``version`` is None until a training has succeeded."""
+
+    id: str
+    name: str
+    superclass: str
+    model: str
+    latest_version: int | None = None
+    created_at: datetime
+
+
+class Model(Resource):
+    """A base model or a student."""
+
+    id: str
+    name: str
+    kind: str
+    family: str
+
+
+class JobError(Resource):
+    """Why a job failed; ``retryable`` says whether the same job may succeed another time."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class Job(Resource):
+    """One unit of work and where it stands."""
+
+    id: str
+    kind: Literal["training", "generation"] | str
+    state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | str
+    stage: str | None = None
+    attempt: int = 0
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: JobError | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self.state in _TERMINAL
+
+
+class Event(Resource):
+    """Something that happened to a job, once; the same on the stream, in the list and in webhooks."""
+
+    id: str
+    type: str
+    created_at: datetime
+    sequence: int
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it ends its job."""
+        return self.type.rpartition(".")[2] in _TERMINAL
+
+
+class WebhookEndpoint(Resource):
+    """An address that events are sent to; no ``event_types`` means every type."""
+
+    id: str
+    name: str
+    url: str
+    event_types: tuple[str, ...] = ()
+    created_at: datetime
+    signing_secret: str | None = None  # told once, when the endpoint is created
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of a list, newest first. Iterating goes on through the pages that follow; ``data`` is this page only."""
+
+    data: tuple[T, ...]
+    has_more: bool
+    last_id: str | None
+    following: Callable[[str], Page[T]] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[T]:
+        page = self
+        while True:
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            page = page.following(page.last_id)

@@ -1,0 +1,219 @@
+"""What a client can do, one class for each resource of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lockstep.errors import JobUnsuccessful
+from lockstep.following import follow
+from lockstep.models import Concept, Event, File, Job, Model, Page, Resource, WebhookEndpoint
+from lockstep.transport import Transport
+
+R = TypeVar("R", bound=Resource)
+
+
+class _Resources:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _page(self, path: str, of: type[R], params: Mapping[str, str | int | None]) -> Page[R]:
+        answer = self._transport.get(path, params).json()
+        return Page(
+            data=tuple(of.model_validate(item) for item in answer["data"]),
+            has_more=answer["has_more"],
+            last_id=answer["last_id"],
+            following=lambda last_id: self._page(path, of, {**params, "after": last_id}),
+        )
+
+
+class Files(_Resources):
+    """Pictures that were uploaded, and what jobs produced."""
+
+    def upload(self, picture: str | PathLike[str] | bytes, *, name: str | None = None) -> File:
+        """Store a picture, from a path or from its bytes."""
+        if isinstance(picture, bytes):
+            file = (name or "picture", picture)
+        else:
+            path = Path(picture)
+            file = (name or path.name, path.read_bytes())
+        return File.model_validate(self._transport.post("/v1/files", file=file).json())
+
+    def get(self, file_id: str) -> File:
+        """What is known of a file."""
+        return File.model_validate(self._transport.get(f"/v1/files/{file_id}").json())
+
+    def content(self, file_id: str) -> bytes:
+        """The bytes of a file."""
+        return self._transport.get(f"/v1/files/{file_id}/content").content
+
+
+class Concepts(_Resources):
+    """What trainings have learned."""
+
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Concept]:
+        """Concepts, newest first."""
+        return self._page("/v1/concepts", Concept, {"limit": limit, "after": after})
+
+    def get(self, concept_id: str) -> Concept:
+        """One concept."""
+        return Concept.model_validate(self._transport.get(f"/v1/concepts/{concept_id}").json())
+
+    def download(self, concept_id: str) -> bytes:
+        """The concept file (safetensors) of the newest version."""
+        return self._transport.get(f"/v1/concepts/{concept_id}/export").content
+
+
+class Models(_Resources):
+    """Base models and students that jobs can name."""
+
+    def list(self) -> Page[Model]:
+        """Every model."""
+        return self._page("/v1/models", Model, {})
+
+
+class Trainings(_Resources):
+    """Jobs that learn a concept from pictures."""
+
+    def create(
+        self,
+        *,
+        concept: str,
+        superclass: str,
+        images: Sequence[str],
+        base_model: str | None = None,
+        key_lock: str | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
+
+        ``superclass`` is the word for what it is, such as "cat". What is left out, the server decides.
+        """
+        body = {
+            "concept": concept,
+            "superclass": superclass,
+            "images": list(images),
+            "base_model": base_model,
+            "key_lock": key_lock,
+            "steps": steps,
+            "seed": seed,
+        }
+        answer = self._transport.post("/v1/trainings", body, idempotency_key=idempotency_key)
+        return Job.model_validate(answer.json())
+
+
+class Generations(_Resources):
+    """Jobs that draw pictures."""
+
+    def create(
+        self,
+        *,
+        prompt: str,
+        concepts: Sequence[str | Mapping[str, Any]] = (),
+        negative_prompt: str | None = None,
+        model: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        size: str | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Job:
+        """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
+
+        ``concepts`` are ids, or mappings such as ``{"id": ..., "as": "tom", "gate_bias": 0.6}``. ``wait`` asks the
+        server to hold its answer for up to that many seconds (55 at most), until the job has ended.
+        """
+        body = {
+            "prompt": prompt,
+            "concepts": [{"id": concept} if isinstance(concept, str) else dict(concept) for concept in concepts],
+            "negative_prompt": negative_prompt,
+            "model": model,
+            "steps": steps,
+            "guidance": guidance,
+            "n": n,
+            "seed": seed,
+            "size": size,
+        }
+        answer = self._transport.post("/v1/generations", body, idempotency_key=idempotency_key, wait=wait)
+        return Job.model_validate(answer.json())
+
+
+class Jobs(_Resources):
+    """Jobs of every kind."""
+
+    def list(
+        self, *, kind: str | None = None, state: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> Page[Job]:
+        """Jobs, newest first."""
+        return self._page("/v1/jobs", Job, {"kind": kind, "state": state, "limit": limit, "after": after})
+
+    def get(self, job_id: str) -> Job:
+        """One job as it stands now."""
+        return Job.model_validate(self._transport.get(f"/v1/jobs/{job_id}").json())
+
+    def cancel(self, job_id: str) -> Job:
+        """End a queued job, or ask the worker of a running one to stop."""
+        return Job.model_validate(self._transport.post(f"/v1/jobs/{job_id}/cancel").json())
+
+    def events(self, job_id: str, *, after: str | None = None, timeout: float | None = None) -> Iterator[Event]:
+        """The job's events as they happen, from the first (or the one after ``after``, an event's id) to the last.
+
+        Survives broken connections. Raises WaitTimedOut when the job has not ended after ``timeout`` seconds.
+        """
+        return follow(
+            self._transport,
+            f"/v1/jobs/{job_id}/events",
+            after=after,
+            timeout=timeout,
+            has_ended=lambda: self.get(job_id).is_terminal,
+        )
+
+    def wait(
+        self, job_id: str, *, timeout: float | None = None, on_event: Callable[[Event], object] = lambda _: None
+    ) -> Job:
+        """Wait for the job to succeed and return it; ``on_event`` is called with each of its events.
+
+        Raises:
+            JobUnsuccessful: when it failed, was canceled or expired.
+            WaitTimedOut: when it has not ended after ``timeout`` seconds.
+        """
+        for event in self.events(job_id, timeout=timeout):
+            on_event(event)
+        job = self.get(job_id)
+        if job.state != "succeeded":
+            raise JobUnsuccessful(job)
+        return job
+
+
+class WebhookEndpoints(_Resources):
+    """Addresses that events are sent to."""
+
+    def create(self, *, url: str, name: str | None = None, event_types: Sequence[str] = ()) -> WebhookEndpoint:
+        """Have events of these types (every type, if none are named) sent to ``url``.
+
+        Keep the answer's ``signing_secret``: it is told this once, and ``lockstep.webhooks.verify`` needs it.
+        """
+        body = {"url": url, "name": name, "event_types": list(event_types)}
+        return WebhookEndpoint.model_validate(self._transport.post("/v1/webhook_endpoints", body).json())
+
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[WebhookEndpoint]:
+        """Endpoints, newest first."""
+        return self._page("/v1/webhook_endpoints", WebhookEndpoint, {"limit": limit, "after": after})
+
+    def delete(self, endpoint_id: str) -> None:
+        """Send nothing there any more."""
+        self._transport.delete(f"/v1/webhook_endpoints/{endpoint_id}")
+
+
+class Events(_Resources):
+    """Everything that happened, for whoever may have missed a webhook."""
+
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Event]:
+        """Events, with the same ids and bodies as the webhooks."""
+        return self._page("/v1/events", Event, {"limit": limit, "after": after})
