@@ -1,1 +1,1 @@
-"""The storybook world: a procedural, captioned picture world and the recipe that trains the bundled base model on it."""
+"""The storybook world: a procedural, captioned picture world, and the recipe of the base model trained on it."""

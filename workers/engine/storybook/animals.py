@@ -138,7 +138,9 @@ def _rabbit_head(pen: Pen, identity: Identity, x: float, y: float, s: float) -> 
 
 
 def _face_anchors(x: float, y: float, s: float, *, top: float) -> Anchors:
-    return Anchors(Anchor(x, y - 0.04 * s, 0.2 * s), Anchor(x, y - top * s, 0.42 * s), Anchor(x, y + 0.42 * s, 0.36 * s))
+    return Anchors(
+        Anchor(x, y - 0.04 * s, 0.2 * s), Anchor(x, y - top * s, 0.42 * s), Anchor(x, y + 0.42 * s, 0.36 * s)
+    )
 
 
 _HEADS: Final[dict[str, Callable[[Pen, Identity, float, float, float], Anchors]]] = {
@@ -148,7 +150,7 @@ _HEADS: Final[dict[str, Callable[[Pen, Identity, float, float, float], Anchors]]
 }
 
 
-def draw_bird(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_bird(pen: Pen, identity: Identity) -> Anchors:
     """Draw a bird, seen from the side."""
     tail, beak, wing, build, belly, crest, legs, _ = identity.shape
     pen.fill(polygon((0.45, 0.25), (1.02, -0.1 + 0.3 * tail), (1.0, 0.35), (0.5, 0.5)), identity.second)
@@ -169,7 +171,7 @@ def draw_bird(pen: Pen, identity: Identity, pose: int) -> Anchors:
     return Anchors(Anchor(-0.4, -0.26, 0.16), Anchor(-0.27, -0.55, 0.34), Anchor(-0.26, 0.12, 0.36))
 
 
-def draw_fish(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_fish(pen: Pen, identity: Identity) -> Anchors:
     """Draw a fish, seen from the side, swimming just above the ground."""
     tail, fin, build, belly, _, mask, _, eyes = identity.shape
     drop = 0.1

@@ -119,7 +119,7 @@ def train_decoder(autoencoder: AutoencoderTiny, cache: Path, settings: DecoderSe
             latents = latents + settings.latent_noise * torch.randn_like(latents)
         loss = _reconstruction_loss(decoder(latents), crops)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimiser.step()
         step += 1

@@ -18,13 +18,15 @@ product run, be tested and be measured without a download. Any `StableDiffusionP
 * Pictures of 64 x 64 pixels; latents of 16 x 16 x 8; v-prediction, zero terminal signal-to-noise ratio.
 * Knows ten classes (cat, dog, rabbit, bird, fish, robot, teapot, house, car, boat), eight colours, plain, striped and
   spotted coats, sunglasses, hats and scarves, five places, night and pencil sketches. One or two things per picture.
-* Captions follow a fixed grammar ("a striped red cat wearing a blue hat in the snow at night"); free wording is beyond it.
-* All of it was made by this repository's `workers.engine.storybook`: no picture, caption or weight comes from elsewhere.
+* Captions follow a fixed grammar ("a striped red cat wearing a blue hat in the snow at night"); free wording is
+  beyond it.
+* All of it was made by this repository's `workers.engine.storybook` and a prototype of it: no picture, caption or
+  weight comes from elsewhere.
 
 ## Scores
 
-Over {count} prompts that share no seed with training pictures; {steps} DDIM steps, guidance {guidance:g}. A judge that was
-trained on renders alone reads the pictures; its score on renders of the same compositions stands beside them.
+Over {count} prompts that share no seed with training pictures; {steps} DDIM steps, guidance {guidance:g}. A judge that
+was trained on renders alone reads the pictures; its score on renders of the same compositions stands beside them.
 
 | attribute | generated pictures | renders | prompts |
 |---|---|---|---|

@@ -67,7 +67,8 @@ def load_set(folder: Path, name: str) -> list[Shard]:
 def shrink_mask(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Average a (64, 64) mask down to the latent grid."""
     cell = SIZE // LATENT
-    return mask.reshape(LATENT, cell, LATENT, cell).mean((1, 3)).astype(np.uint8)
+    cells: NDArray[np.uint8] = mask.reshape(LATENT, cell, LATENT, cell).mean((1, 3)).astype(np.uint8)
+    return cells
 
 
 def _render_shard(folder: Path, name: str, number: int, size: int) -> None:

@@ -1,11 +1,11 @@
 """Trains the judges on fresh renders of the "judge" split.
 
-Identity: each batch holds groups of identities that share class, colour name and pattern, several renders of each; every
-render must find its own identity's other renders among all identities of the batch (cosine softmax, leave one out).
-What captions can say never helps, so the embedding has to carry what they cannot.
+Identity: each batch holds groups of identities that share class, colour name and pattern, several renders of each;
+every render must find its own identity's other renders among all identities of the batch (cosine softmax, leave one
+out). What captions can say never helps, so the embedding has to carry what they cannot.
 
-Renders are blurred, noised and passed through the autoencoder (with noisy latents) at random, so that rough pictures are
-judged too. No judge ever sees a generated picture.
+Renders are blurred, noised and passed through the autoencoder (with noisy latents) at random, so that rough pictures
+are judged too. No judge ever sees a generated picture.
 """
 
 from __future__ import annotations
@@ -158,14 +158,16 @@ def _identity_batch(settings: JudgeSettings, batch: int) -> Pictures:
 
 def _descend(net: PictureNet, settings: JudgeSettings, loss_of: Callable[[int], Tensor]) -> None:
     """Descend until the time is used up, with warm-up and a linear fall of the learning rate."""
-    optimiser = torch.optim.AdamW(net.train().parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.02)
+    optimiser = torch.optim.AdamW(
+        net.train().parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.02
+    )
     for step, spent in _until(settings.minutes):
         rate = settings.learning_rate * min(1.0, (step + 1) / 100, (1 - spent) * 1.5)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss = loss_of(step)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         if step % 100 == 0:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, W, H, H) -> the same shape."""
         hidden = self.conv1(functional.silu(self.norm1(x)))
-        return x + self.conv2(functional.silu(self.norm2(hidden)))
+        change: Tensor = self.conv2(functional.silu(self.norm2(hidden)))
+        return x + change
 
 
 class PictureNet(nn.Module):
@@ -44,7 +46,7 @@ class PictureNet(nn.Module):
     def __init__(self, outputs: int, widths: tuple[int, ...] = (32, 64, 128)):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2), ResidualBlock(widths[0])]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), ResidualBlock(wide)]
         self.layers = nn.Sequential(*layers, nn.GroupNorm(_GROUPS, widths[-1]), nn.SiLU())
         self.head = nn.Linear(2 * widths[-1], outputs)
@@ -52,18 +54,20 @@ class PictureNet(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, 64, 64) in [-1, 1] -> (B, outputs)."""
         maps = self.layers(pictures)  # (B, W, 8, 8)
-        out: Tensor = self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
-        return out
+        vectors: Tensor = self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
+        return vectors
 
 
 def to_tensor(pictures: Pictures) -> Tensor:
     """uint8 (N, 64, 64, 3) -> float (N, 3, 64, 64) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+    scaled: Tensor = pixels.float() / 127.5 - 1
+    return scaled
 
 
 @torch.no_grad()
 def _outputs(net: PictureNet, pictures: Pictures) -> Tensor:
-    return torch.cat([net(part) for part in to_tensor(pictures).split(_BATCH)])
+    return torch.cat([net(to_tensor(pictures[k : k + _BATCH])) for k in range(0, len(pictures), _BATCH)])
 
 
 class IdentityJudge:
@@ -121,7 +125,7 @@ class AttributeJudge:
 
     def split(self, logits: Tensor) -> dict[str, Tensor]:
         """Cut the network's output (B, sum of values) into one block per attribute."""
-        blocks = logits.split([len(values) for values in self.attributes.values()], dim=1)
+        blocks = torch.split_with_sizes(logits, [len(values) for values in self.attributes.values()], dim=1)
         return dict(zip(self.attributes, blocks, strict=True))
 
     def read(self, pictures: Pictures) -> list[dict[str, str]]:
@@ -133,7 +137,7 @@ class AttributeJudge:
         ]
 
 
-def _read(folder: Path) -> tuple[dict[str, object] | dict[str, int], dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = json.loads((folder / "config.json").read_text())
     weights = load_file(folder / "model.safetensors")
     return config, {name: tensor.float() for name, tensor in weights.items()}
@@ -141,5 +145,6 @@ def _read(folder: Path) -> tuple[dict[str, object] | dict[str, int], dict[str, T
 
 def _write(folder: Path, net: PictureNet, config: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}, folder / "model.safetensors")
+    weights = {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -48,7 +48,7 @@ def draw_robot(pen: Pen, identity: Identity, pose: int) -> Anchors:
     return Anchors(Anchor(0, -0.31, 0.2), Anchor(0, -0.6, 0.44), Anchor(0, 0.04, 0.4))
 
 
-def draw_teapot(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_teapot(pen: Pen, identity: Identity) -> Anchors:
     """Draw a teapot with its spout to the left."""
     spout, build, lid, knob, handle, foot, _, _ = identity.shape
     reach = 0.92 + 0.16 * handle
@@ -64,7 +64,7 @@ def draw_teapot(pen: Pen, identity: Identity, pose: int) -> Anchors:
     return Anchors(Anchor(0, 0.32, 0.2), Anchor(0, -0.22, 0.4), Anchor(0, 0.75, 0.46))
 
 
-def draw_house(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_house(pen: Pen, identity: Identity) -> Anchors:
     """Draw a house with a gable roof."""
     width, roof, chimney, door, arch, lights, windows, side = identity.shape
     half, height = 0.58 + 0.18 * width, 0.62 + 0.34 * roof
@@ -84,7 +84,7 @@ def draw_house(pen: Pen, identity: Identity, pose: int) -> Anchors:
     return Anchors(Anchor(0, 0.2, 0.24), Anchor(0, 0.02 - height, 0.36), Anchor(0, 0.5, 0.5))
 
 
-def draw_car(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_car(pen: Pen, identity: Identity) -> Anchors:
     """Draw a car seen from the side, its nose to the left."""
     height, front, back, bonnet, trim, hubs, wheels, _ = identity.shape
     roof = -0.28 - 0.2 * height
@@ -106,13 +106,14 @@ def draw_car(pen: Pen, identity: Identity, pose: int) -> Anchors:
     return Anchors(Anchor(-0.3, 0.08, 0.2), Anchor(0.02, roof - 0.02, 0.42), Anchor(0, 0.5, 0.5))
 
 
-def draw_boat(pen: Pen, identity: Identity, pose: int) -> Anchors:
+def draw_boat(pen: Pen, identity: Identity) -> Anchors:
     """Draw a boat with two sails."""
     _, main, jib, canvas, portholes, keel, flag, _ = identity.shape
     pen.line(curve((0, 0.4), (0, -0.92)), _WOOD, 0.07)
     white: Rgb = (250, 248, 240)
     pen.fill(polygon((0.07, -0.88), (0.07, 0.26), (0.66 + 0.24 * main, 0.26)), identity.second)
-    pen.fill(polygon((-0.07, -0.7), (-0.07, 0.26), (-0.44 - 0.24 * jib, 0.26)), white if canvas > 0.5 else identity.second)
+    front = white if canvas > 0.5 else identity.second
+    pen.fill(polygon((-0.07, -0.7), (-0.07, 0.26), (-0.44 - 0.24 * jib, 0.26)), front)
     if flag > 0.4:
         pen.fill(polygon((0.02, -0.98), (0.02, -0.84), (0.24 + 0.1 * flag, -0.91)), identity.shade, line_width=0.03)
     pen.fill(_hull(keel), identity.shade, coat=coat_of(identity))

@@ -33,13 +33,15 @@ _OUTLINE: Final = {"cartoon": 1.1, "sketch": 0.95}
 _SHADOW: Final = skia.Color(20, 16, 40, 60)
 _PAPER_VEIL: Final = skia.Color(252, 250, 244, 140)
 
-_DRAW: Final[dict[str, Callable[[Pen, Identity, int], Anchors]]] = {
+_POSED: Final[dict[str, Callable[[Pen, Identity, int], Anchors]]] = {
     "cat": draw_quadruped,
     "dog": draw_quadruped,
     "rabbit": draw_quadruped,
+    "robot": draw_robot,
+}
+_STILL: Final[dict[str, Callable[[Pen, Identity], Anchors]]] = {
     "bird": draw_bird,
     "fish": draw_fish,
-    "robot": draw_robot,
     "teapot": draw_teapot,
     "house": draw_house,
     "car": draw_car,
@@ -109,9 +111,16 @@ def _draw_things(canvas: Any, scene: Scene, instances: Sequence[Instance], layou
         canvas.scale(-place.half if instance.flip else place.half, place.half)
         canvas.rotate(math.degrees(instance.tilt))
         pen.line_width = _OUTLINE[scene.style] / place.half
-        anchors = _DRAW[instance.identity.cls](pen, instance.identity, instance.pose)
+        anchors = _draw(pen, instance)
         draw_accessory(pen, anchors, instance.accessory, instance.accessory_colour)
         canvas.restore()
+
+
+def _draw(pen: Pen, instance: Instance) -> Anchors:
+    identity = instance.identity
+    if identity.cls in _POSED:
+        return _POSED[identity.cls](pen, identity, instance.pose)
+    return _STILL[identity.cls](pen, identity)
 
 
 def _shrink(pixels: Pixels) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import skia
 
-from workers.engine.storybook.canvas import Pen, curve, ellipse, polygon
+from workers.engine.storybook.canvas import Path, Pen, curve, ellipse, polygon
 from workers.engine.storybook.palette import COLOURS, INK, WHITE, Rgb, mix, nudge
 from workers.engine.storybook.world import SIZE, Scene
 
@@ -116,7 +116,10 @@ def _city(pen: Pen, scene: Scene, rng: Random) -> None:
     while x < SIZE:
         width, height = rng.uniform(8, 13), rng.uniform(18, 42)
         wall = mix((120, 126, 150), (176, 150, 140), rng.random())
-        _building(pen, scene, rng, x, line - height, width, mix(wall, (24, 26, 54), 0.72) if scene.night else wall)
+        colour = mix(wall, (24, 26, 54), 0.72) if scene.night else wall
+        pen.rectangle(x, line - height, x + width, line, colour)
+        lit: Rgb = (255, 220, 110) if scene.night else (214, 232, 242)
+        pen.fill(_windows(scene, rng, x, (line - height, x + width)), lit, outline=False)
         x += width + 0.8
     pen.rectangle(0, line - 1, SIZE, SIZE, _dim(scene, (120, 122, 130)))
     pen.rectangle(0, line - 1, SIZE, line + 2, _dim(scene, (178, 178, 182)))
@@ -125,18 +128,19 @@ def _city(pen: Pen, scene: Scene, rng: Random) -> None:
         pen.rectangle(left, line + 11, left + 8, line + 12.4, _dim(scene, (236, 226, 150)))
 
 
-def _building(pen: Pen, scene: Scene, rng: Random, x: float, top: float, width: float, wall: Rgb) -> None:
-    pen.rectangle(x, top, x + width, scene.horizon, wall)
+def _windows(scene: Scene, rng: Random, left: float, corner: tuple[float, float]) -> Path:
+    """Return a building's windows as one path, which draws ten times faster than one by one."""
+    top, right = corner
     windows = skia.Path()
     y = top + 3
     while y < scene.horizon - 4:
-        left = x + 1.6
-        while left < x + width - 2.2:
+        x = left + 1.6
+        while x < right - 2.2:
             if rng.random() < (0.6 if scene.night else 0.8):
-                windows.addRect(skia.Rect(left, y, left + 1.9, y + 2.2))
-            left += 3.4
+                windows.addRect(skia.Rect(x, y, x + 1.9, y + 2.2))
+            x += 3.4
         y += 4.4
-    pen.fill(windows, (255, 220, 110) if scene.night else (214, 232, 242), outline=False)
+    return windows
 
 
 _PLACES: Final[dict[str, Callable[[Pen, Scene, Random], None]]] = {

@@ -33,7 +33,7 @@ from workers.engine.storybook.networks import (
 from workers.engine.storybook.scores import identity_accuracy, prompt_following, seconds_per_picture
 from workers.engine.storybook.sheet import PROMPTS, draw_sheet
 from workers.engine.storybook.text_training import TextSettings, sample_captions, train_text_encoder, train_tokenizer
-from workers.engine.storybook.unet_training import UnetSettings, run_unet_training
+from workers.engine.storybook.unet_training import Folders, UnetSettings, run_unet_training
 from workers.engine.storybook.world import SIZE
 from workers.engine.text import TextEncoder
 
@@ -106,16 +106,9 @@ def train_unet(options: Options) -> None:
         seed=options.seed,
         device=options.device,
     )
-    folder = options.cache / "unet"
-    run_unet_training(
-        options.out,
-        cache=options.cache / "data",
-        folder=folder,
-        out=options.out,
-        settings=settings,
-        ranks=options.workers,
-    )
-    _record(options, "unet", json.loads((folder / "record.json").read_text()))
+    folders = Folders(data=options.cache / "data", work=options.cache / "unet", out=options.out)
+    run_unet_training(options.out, folders, settings, ranks=options.workers)
+    _record(options, "unet", json.loads((folders.work / "record.json").read_text()))
 
 
 def train_judges(options: Options) -> None:

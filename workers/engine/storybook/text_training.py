@@ -82,7 +82,8 @@ def stated(text: str) -> list[int]:
     words = text.split()
     place = next((place for place in SCENES[1:] if place in text), "plain" if "background" in words else "")
     background = words[words.index("background") - 1] if "background" in words else ""
-    return [*answers, _code(place, SCENES), _code(background, COLOUR_NAMES), int("night" in words), int("sketch" in words)]
+    where = [_code(place, SCENES), _code(background, COLOUR_NAMES)]
+    return [*answers, *where, int("night" in words), int("sketch" in words)]
 
 
 _THING_ANSWERS: Final = [len(CLASSES), len(COLOUR_NAMES), len(PATTERNS), len(ACCESSORIES), len(COLOUR_NAMES)]
@@ -143,7 +144,7 @@ def train_text_encoder(tokenizer: CLIPTokenizer, settings: TextSettings) -> tupl
         said = questions(encoder(ids[picks]).last_hidden_state)
         loss = torch.stack([functional.cross_entropy(s, truth[picks, q]) for q, s in enumerate(said)]).sum()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         step, spent = step + 1, (time.monotonic() - started) / (settings.minutes * 60)
