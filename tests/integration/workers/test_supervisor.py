@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from core.storage import keys
-from tests.integration.workers.conftest import STEPS, serving
+from tests.deployment import STEPS, serving
 from tests.waiting import until
 from workers.gpu_child import GpuChild
 
@@ -99,7 +99,7 @@ async def test_killing_the_engine_in_mid_training_costs_one_attempt_and_the_job_
     job_id = await deployment.train()
     with serving(worker):
         deployment.until_checkpoint(job_id)
-        os.kill(child.pid, signal.SIGKILL)
+        os.kill(child.pid or 0, signal.SIGKILL)
     assert deployment.job(job_id).state == "queued"
     step = deployment.job(job_id).checkpoint["step"]
     assert deployment.bring_back() == 1
