@@ -86,13 +86,9 @@ class Deployment:
                 text("INSERT INTO concepts (id, tenant_id, name, superclass, model_id) VALUES (:i, :t, :n, 'cat', :m)"),
                 {"i": concept_id, "t": self.tenant_id, "n": f"tom-{concept_id[4:]}", "m": self.model_id},
             )
-        values: dict[str, Any] = {
-            "concept_id": concept_id,
-            "concept_name": "tom",
-            "superclass": "cat",
-            "model_id": self.model_id,
-        }
-        values |= {"file_ids": file_ids or [self.picture()], "key_lock": "local", "seed": 1, "steps": STEPS}
+        values: dict[str, Any] = {"concept_id": concept_id, "concept_name": "tom", "superclass": "cat"}
+        values |= {"model_id": self.model_id, "file_ids": file_ids or [self.picture()]}
+        values |= {"key_lock": "local", "seed": 1, "steps": STEPS}
         return await self._submit(TrainingParams.model_validate(values | changes))
 
     async def _submit(self, params: GenerationParams | TrainingParams) -> str:
