@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, or_, select
@@ -27,6 +28,16 @@ def upsert_pool(name: str) -> Insert:
 def model_named(name_or_id: str) -> Select[Model]:
     """The model of that name or id, as the session's tenant sees it."""
     return select(Model).where(or_(Model.id == name_or_id, Model.name == name_or_id))
+
+
+def default_model() -> Select[Model]:
+    """The base model that was registered first: what a request without one means."""
+    return select(Model).where(Model.kind == "base").order_by(Model.created_at, Model.id).limit(1)
+
+
+def model_names(ids: Collection[str]) -> Select[str, str]:
+    """Ids and names of models."""
+    return select(Model.id, Model.name).where(Model.id.in_(list(ids)))
 
 
 def models() -> Select[Model]:

@@ -1,0 +1,36 @@
+"""One tenant's transactions: opened where they are needed, so that none is held while somebody waits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from core.db.engine import bind_tenant
+
+Transactions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+"""Opens a transaction: committed at the end of the block, undone by an exception."""
+
+
+class OutcomeUnknown(Exception):
+    """The connection broke during the commit: what was written may stand or not."""
+
+
+def tenant_transactions(sessions: async_sessionmaker[AsyncSession], tenant_id: str) -> Transactions:
+    """Transactions that see this tenant's rows and no others. A commit may raise OutcomeUnknown."""
+
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[AsyncSession]:
+        async with sessions() as session:
+            bind_tenant(session, tenant_id)
+            yield session
+            try:
+                await session.commit()
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise OutcomeUnknown from error
+                raise
+
+    return transaction

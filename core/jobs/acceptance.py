@@ -1,0 +1,168 @@
+"""Accepting a training or a generation: what the request means among the tenant's things, then the job.
+
+Everything runs in the caller's transaction. Raises the errors of ``requests``, and of what it looks up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import TypeAdapter
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.catalog.models import Model
+from core.catalog.selection import facts_of, select_model
+from core.concepts import registry
+from core.concepts import statements as concept_statements
+from core.concepts.models import Concept, ConceptVersion
+from core.errors import (
+    ConceptModelMismatch,
+    ConceptNotReady,
+    Conflict,
+    Invalid,
+    NoPictures,
+    NotFound,
+    TooManyPictures,
+)
+from core.files import statements as file_statements
+from core.jobs import requests
+from core.jobs.models import Job
+from core.jobs.params import GenerationParams, KeyLock, TrainingParams
+from core.jobs.requests import BoundConcept, GenerationRequest, TrainingRequest
+from core.jobs.submission import QueueLimits, submit
+
+SEEDS = 2**31  # seeds are below this
+
+_KEY_LOCK: TypeAdapter[KeyLock] = TypeAdapter(KeyLock)
+
+
+async def accept_training(
+    session: AsyncSession,
+    tenant_id: str,
+    request: TrainingRequest,
+    *,
+    limits: QueueLimits,
+    max_pictures: int,
+    draw_seed: Callable[[], int],
+) -> Job:
+    """A job that learns the concept, which is made first where there is none of that name."""
+    await _check_pictures(session, request.file_ids, max_pictures)
+    concept, model = await _concept_to_train(session, tenant_id, request)
+    facts = facts_of(model)
+    params = TrainingParams(
+        concept_id=concept.id,
+        concept_name=concept.name,
+        superclass=concept.superclass,
+        model_id=model.id,
+        file_ids=tuple(request.file_ids),
+        key_lock=request.key_lock or _KEY_LOCK.validate_python(facts.default_key_lock),
+        steps=request.steps,
+        seed=request.seed if request.seed is not None else draw_seed(),
+        flip=request.flip,
+    )
+    warnings = requests.superclass_warnings(facts, concept.superclass)
+    return await submit(session, tenant_id, params, limits=limits, warnings=[dict(warning) for warning in warnings])
+
+
+async def _check_pictures(session: AsyncSession, file_ids: Sequence[str], most: int) -> None:
+    if not file_ids:
+        raise NoPictures("A training needs at least one picture.", param="images")
+    if len(file_ids) > most:
+        raise TooManyPictures(f"A training takes at most {most} pictures, not {len(file_ids)}.", param="images")
+    requests.check_pictures(file_ids)
+    purposes = {file.id: file.purpose for file in await session.scalars(file_statements.files_by_ids(file_ids))}
+    for place, file_id in enumerate(file_ids):
+        if file_id not in purposes:
+            raise NotFound(f"No file {file_id}.", param=f"images.{place}")
+        if purposes[file_id] == "concept":
+            raise Invalid(f"{file_id} is a concept's file, not a picture.", param=f"images.{place}")
+
+
+async def _concept_to_train(session: AsyncSession, tenant_id: str, request: TrainingRequest) -> tuple[Concept, Model]:
+    """The concept named by the request, or a new one; raises where the request says otherwise than the concept."""
+    concept = await registry.find(session, request.concept)
+    if concept is None and request.concept.startswith("cpt_"):
+        raise NotFound(f"No concept {request.concept}.", param="concept")
+    if concept is None:
+        model = await select_model(session, request.model, param="base_model")
+        if request.superclass is None:
+            detail = f"The concept {request.concept!r} is new: say what kind of thing it is."
+            raise Invalid(detail, param="superclass")
+        concept = await registry.get_or_create(
+            session, tenant_id=tenant_id, name=request.concept, superclass=request.superclass, model=model
+        )
+    own = await select_model(session, concept.model_id, param="base_model")
+    if request.model is not None and request.model not in (own.id, own.name):
+        await select_model(session, request.model, param="base_model")  # an unknown model is that, not another one
+        raise ConceptModelMismatch(f"The concept {concept.name!r} belongs to {own.name!r}.", param="base_model")
+    if request.superclass not in (None, concept.superclass):
+        raise Conflict(f"The concept {concept.name!r} is a {concept.superclass!r}.", param="superclass")
+    return concept, own
+
+
+async def accept_generation(
+    session: AsyncSession,
+    tenant_id: str,
+    request: GenerationRequest,
+    *,
+    limits: QueueLimits,
+    draw_seed: Callable[[], int],
+) -> Job:
+    """A job that draws the prompt; the versions of its concepts are fixed here."""
+    found = list(await session.scalars(concept_statements.concepts_called(requests.mentioned_concepts(request))))
+    known = {concept.id: concept for concept in found} | {concept.name: concept for concept in found}
+    bound = requests.bind_concepts(request, known)
+    model = await _model_to_draw_with(session, request.model, bound)
+    facts = facts_of(model)
+    versions = await _versions(session, bound)
+    uses = tuple(
+        requests.concept_use(
+            use,
+            facts,
+            version=version.version,
+            file_id=version.file_id,
+            trained=_KEY_LOCK.validate_python(version.key_lock),
+        )
+        for use, version in zip(bound, versions, strict=True)
+    )
+    width, height = requests.picture_size(facts, request.size)
+    params = GenerationParams(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        concepts=uses,
+        model_id=model.id,
+        steps=request.steps or facts.default_steps,
+        guidance=request.guidance if request.guidance is not None else facts.default_guidance,
+        n=request.n,
+        seed=request.seed if request.seed is not None else draw_seed(),
+        width=width,
+        height=height,
+    )
+    return await submit(session, tenant_id, params, limits=limits)
+
+
+async def _model_to_draw_with(session: AsyncSession, wanted: str | None, bound: Sequence[BoundConcept]) -> Model:
+    """The model the request names, or that of its concepts, or the default one; every concept must be of it."""
+    model = await select_model(session, wanted or (bound[0].concept.model_id if bound else None), param="model")
+    for use in bound:
+        if use.concept.model_id != model.id:
+            detail = f"The concept {use.concept.name!r} was learned on another base model than {model.name!r}."
+            raise ConceptModelMismatch(detail, param=use.param)
+    return model
+
+
+async def _versions(session: AsyncSession, bound: Sequence[BoundConcept]) -> list[ConceptVersion]:
+    pairs: list[tuple[str, int]] = []
+    for use in bound:
+        version = use.choice.version or use.concept.latest_version
+        if version is None:
+            raise ConceptNotReady(f"The concept {use.concept.name!r} has no trained version yet.", param=use.param)
+        pairs.append((use.concept.id, version))
+    if not pairs:
+        return []
+    rows = await session.scalars(concept_statements.versions_among(pairs))
+    made = {(row.concept_id, row.version): row for row in rows}
+    for use, pair in zip(bound, pairs, strict=True):
+        if pair not in made:
+            raise NotFound(f"The concept {use.concept.name!r} has no version {pair[1]}.", param=f"{use.param}.version")
+    return [made[pair] for pair in pairs]

@@ -1,0 +1,159 @@
+"""What a request for a job means, before anything is looked up: placeholders, sizes, defaults. Pure.
+
+A prompt names a concept as ``<tom>``, where ``tom`` is the concept's name or what the request calls it (``as``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from core.catalog.facts import ModelFacts
+from core.concepts.models import Concept
+from core.errors import ConceptUnused, Invalid, NotFound, PlaceholderTaken, SizeUnsupported, UnknownPlaceholder
+from core.jobs.params import ConceptUse, KeyLock
+
+# Wider than a name may be, so that `<Tom>` is told to be a mistake instead of being drawn as words.
+_PLACEHOLDER = re.compile(r"<([\w-]+)>")
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """Learn ``concept`` from pictures; None leaves it to the concept, the model or chance."""
+
+    concept: str
+    superclass: str | None
+    file_ids: Sequence[str]
+    model: str | None = None
+    key_lock: KeyLock | None = None
+    steps: int | None = None
+    seed: int | None = None
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class ConceptChoice:
+    """A concept that a generation lists; None leaves it to the concept's version or the model."""
+
+    concept: str  # name or id
+    placeholder: str | None = None
+    version: int | None = None
+    key_lock: KeyLock | None = None
+    gate_bias: float | None = None
+    gate_temperature: float | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """Draw ``n`` pictures of a prompt; None leaves it to the model or chance."""
+
+    prompt: str
+    negative_prompt: str = ""
+    concepts: Sequence[ConceptChoice] = field(default_factory=tuple)
+    model: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    n: int = 1
+    seed: int | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class BoundConcept:
+    """A concept and the placeholder that stands for it; ``param`` names where the request chose it."""
+
+    placeholder: str
+    concept: Concept
+    choice: ConceptChoice
+    param: str
+
+
+def placeholders(prompt: str) -> list[str]:
+    """The names a prompt mentions, each once, in order."""
+    return list(dict.fromkeys(_PLACEHOLDER.findall(prompt)))
+
+
+def mentioned_concepts(request: GenerationRequest) -> set[str]:
+    """Every name or id that might be one of the tenant's concepts."""
+    return {choice.concept for choice in request.concepts} | set(placeholders(request.prompt))
+
+
+def bind_concepts(request: GenerationRequest, known: Mapping[str, Concept]) -> list[BoundConcept]:
+    """Which concept each placeholder stands for; ``known`` holds the tenant's concepts by name and by id.
+
+    A placeholder that the request does not list is the concept of that name. Raises UnknownPlaceholder, NotFound,
+    PlaceholderTaken and ConceptUnused.
+    """
+    if stray := placeholders(request.negative_prompt):
+        detail = f"A negative prompt cannot name concepts, but it has <{stray[0]}>."
+        raise UnknownPlaceholder(detail, param="negative_prompt")
+    bound: dict[str, BoundConcept] = {}
+    for place, choice in enumerate(request.concepts):
+        listed = _listed(choice, known, param=f"concepts.{place}")
+        if listed.placeholder in bound:
+            raise PlaceholderTaken(
+                f"Two concepts answer to <{listed.placeholder}>: give one another name with 'as'.", param=listed.param
+            )
+        bound[listed.placeholder] = listed
+    mentioned = placeholders(request.prompt)
+    for name in mentioned:
+        if name in bound:
+            continue
+        concept = known.get(name)
+        if concept is None or concept.name != name:
+            raise UnknownPlaceholder(f"The prompt names <{name}>, which is no concept of yours.", param="prompt")
+        bound[name] = BoundConcept(name, concept, ConceptChoice(name), param="prompt")
+    for name, use in bound.items():
+        if name not in mentioned:
+            raise ConceptUnused(f"The prompt never names <{name}>.", param=use.param)
+    return list(bound.values())
+
+
+def _listed(choice: ConceptChoice, known: Mapping[str, Concept], *, param: str) -> BoundConcept:
+    concept = known.get(choice.concept)
+    if concept is None:
+        raise NotFound(f"No concept {choice.concept}.", param=param)
+    return BoundConcept(choice.placeholder or concept.name, concept, choice, param)
+
+
+def concept_use(bound: BoundConcept, facts: ModelFacts, *, version: int, file_id: str, trained: KeyLock) -> ConceptUse:
+    """The concept as the generation will use it: what the request left open comes from its training and the model."""
+    choice = bound.choice
+    key_lock = choice.key_lock or trained
+    bias = choice.gate_bias if choice.gate_bias is not None else facts.gate_bias[key_lock]
+    return ConceptUse(
+        concept_id=bound.concept.id,
+        version=version,
+        file_id=file_id,
+        name=bound.placeholder,
+        key_lock=key_lock,
+        gate_bias=bias,
+        gate_temperature=choice.gate_temperature or facts.gate_temperature,
+    )
+
+
+def picture_size(facts: ModelFacts, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height in pixels; raises SizeUnsupported."""
+    width, height = wanted or (facts.size, facts.size)
+    step, most = facts.size_multiple, facts.max_size
+    if any(side % step or not step <= side <= most for side in (width, height)):
+        detail = f"The model {facts.name!r} draws sides that are multiples of {step} up to {most}, not {width}x{height}."
+        raise SizeUnsupported(detail, param="size")
+    return width, height
+
+
+def check_pictures(file_ids: Sequence[str]) -> None:
+    """Raise Invalid for a picture that is listed twice."""
+    for place, file_id in enumerate(file_ids):
+        if file_id in file_ids[:place]:
+            raise Invalid(f"{file_id} is listed twice.", param=f"images.{place}")
+
+
+def superclass_warnings(facts: ModelFacts, superclass: str) -> list[dict[str, str]]:
+    """A warning where the model was not made to know the word."""
+    if not facts.superclasses or superclass in facts.superclasses:
+        return []
+    known = ", ".join(facts.superclasses)
+    message = f"The model {facts.name!r} does not list {superclass!r}; it knows: {known}."
+    return [{"code": "superclass-unlisted", "message": message, "param": "superclass"}]

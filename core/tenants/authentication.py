@@ -1,0 +1,34 @@
+"""Who is calling: an API key, resolved to its tenant and its scopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.errors import Forbidden, Unauthenticated
+from core.tenants import keys, statements
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A tenant, by one of its keys."""
+
+    tenant_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+    def require(self, scope: str) -> None:
+        """Raise Forbidden unless the key has the scope; ``admin`` includes every other."""
+        if not self.scopes & {scope, "admin"}:
+            raise Forbidden(f"This needs the scope {scope!r}; the key has {', '.join(sorted(self.scopes)) or 'none'}.")
+
+
+async def authenticate(connection: AsyncConnection, key: str) -> Caller:
+    """The caller whose key this is; raises Unauthenticated for a malformed, unknown or revoked one."""
+    if not keys.is_well_formed(key):
+        raise Unauthenticated("The API key is not well-formed: part of it is missing or mistyped.")
+    row = (await connection.execute(statements.RESOLVE_API_KEY, {"sha256": keys.digest(key)})).one_or_none()
+    if row is None:
+        raise Unauthenticated("The API key is unknown or revoked.")
+    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes))
