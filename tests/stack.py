@@ -10,7 +10,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from core.db import migrations
 from core.embedded.folder import DataFolder
 from core.embedded.placement import find_home
 from core.embedded.postgres import Postgres
-from core.embedded.process import Process
 from core.embedded.seaweed import SeaweedFS
 from core.embedded.valkey import Valkey
 from core.storage.s3 import ObjectStore
 
 _TEMPLATE = "lockstep_template"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 1024**3
 
 
 class TestServers:
@@ -38,13 +39,13 @@ class TestServers:
     def __init__(self, folder: DataFolder) -> None:
         self.folder = folder
         self._numbers = itertools.count(1)
-        self._started: list[Process] = []
+        self._at_the_end = ExitStack()
 
     @cached_property
     def postgres(self) -> Postgres:
         """A cluster that does not wait for the disk, with a migrated template database."""
         server = Postgres(find_home(self.folder.path), log=self.folder.log("postgres"), durable=False)
-        self._started.append(server.process)
+        self._at_the_end.callback(server.stop)  # killed, it would leave its shared memory behind
         server.start()
         server.create_database(_TEMPLATE)
         migrations.upgrade(server.url(database=_TEMPLATE))
@@ -55,7 +56,7 @@ class TestServers:
         """A Redis-protocol server."""
         password = self.folder.credentials().broker_password
         server = Valkey(self.folder.path / "valkey", password=password, log=self.folder.log("valkey"))
-        self._started.append(server.process)
+        self._at_the_end.callback(server.process.kill)
         server.start()
         return server
 
@@ -69,7 +70,7 @@ class TestServers:
             secret_key=credentials.s3_secret_key,
             log=self.folder.log("seaweedfs"),
         )
-        self._started.append(server.process)
+        self._at_the_end.callback(server.process.kill)
         server.start()
         return server
 
@@ -91,21 +92,32 @@ class TestServers:
             client.flushall()
         return self.valkey.url
 
-    def kill(self) -> None:
-        """End the servers at once; nothing of theirs is needed again."""
-        for process in self._started:
-            process.kill()
+    def stop(self) -> None:
+        """End the servers that were started; nothing of theirs is needed again."""
+        self._at_the_end.close()
 
 
 @contextmanager
 def run_servers() -> Iterator[TestServers]:
-    """The servers of one run, and a clean disk after it."""
-    # Not pytest's own temporary folder: its mode keeps out the user as whom root's Postgres runs.
-    path = Path(tempfile.mkdtemp(prefix="lockstep-tests-"))
+    """The servers of one run."""
+    with server_folder() as path:
+        servers = TestServers(DataFolder.open(path / "data"))
+        try:
+            yield servers
+        finally:
+            servers.stop()
+
+
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A temporary folder for servers' data, in memory where there is room: it is written much and kept never.
+
+    Not one of pytest's own: their mode keeps out the user as whom root's Postgres runs.
+    """
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    path = Path(tempfile.mkdtemp(prefix="lockstep-tests-", dir=_MEMORY if in_memory else None))
     path.chmod(0o711)
-    servers = TestServers(DataFolder.open(path / "data"))
     try:
-        yield servers
+        yield path
     finally:
-        servers.kill()
         shutil.rmtree(path)

@@ -87,7 +87,7 @@ class Postgres:
     def start(self) -> None:
         """Start the cluster, made first if there is none, and see to its roles and its database."""
         if not self.home.data.exists():
-            self._initialise()
+            make_cluster(self.home, durable=self._durable)
         self._start_when_the_last_has_gone()
         self._provide_roles_and_database()
 
@@ -120,26 +120,6 @@ class Postgres:
         with self.superuser() as connection:
             connection.execute(statement)
 
-    def _initialise(self) -> None:
-        unfinished = self.home.data.with_name("data.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        command = [str(self.home.programs / "initdb"), "-D", str(unfinished), "-U", SUPERUSER, *_INIT]
-        account = self.home.account
-        made = subprocess.run(
-            command if self._durable else [*command, "--no-sync"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={},
-            cwd="/",
-            user=None if account is None else account.uid,
-            group=None if account is None else account.gid,
-            extra_groups=None if account is None else [],
-        )
-        if made.returncode != 0:
-            raise EmbeddedError(f"initdb failed:\n{made.stdout}{made.stderr}")
-        os.rename(unfinished, self.home.data)  # a cluster that is there is whole
-
     def _start_when_the_last_has_gone(self) -> None:
         """Start the server, again while the one of a killed supervisor is still writing its last checkpoint."""
         deadline = time.monotonic() + _STARTUP.total_seconds()
@@ -163,3 +143,25 @@ class Postgres:
             databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         if self.database not in databases:
             self.create_database(self.database)
+
+
+def make_cluster(home: PostgresHome, *, durable: bool) -> None:
+    """Make an empty cluster in ``home``; one that is not durable does not wait for the disk."""
+    unfinished = home.data.with_name("data.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    program = (str(home.programs / "initdb"), "-D", str(unfinished), "-U", SUPERUSER, *_INIT)
+    account = home.account
+    made = subprocess.run(
+        program if durable else (*program, "--no-sync"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={},
+        cwd="/",
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
+        extra_groups=None if account is None else [],
+    )
+    if made.returncode != 0:
+        raise EmbeddedError(f"initdb failed:\n{made.stdout}{made.stderr}")
+    os.rename(unfinished, home.data)  # a cluster that is there is whole
