@@ -111,19 +111,20 @@ class Deployment:
         """A stored picture file; its id."""
         buffer = io.BytesIO()
         Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
-        file_id = new_id("file")
-        stored = self.store.put(keys.upload(self.tenant_id, file_id), buffer.getvalue(), media_type="image/png")
-        self.keep(file_id, "picture", stored.key, stored.size_bytes, stored.sha256)
-        return file_id
+        return self.upload(buffer.getvalue())
 
-    def keep(self, file_id: str, purpose: str, key: str, size_bytes: int, sha256: str) -> None:
+    def upload(self, data: bytes, *, purpose: str = "picture") -> str:
+        """A stored file of any bytes; its id."""
+        file_id = new_id("file")
+        stored = self.store.put(keys.upload(self.tenant_id, file_id), data, media_type="image/png")
         with self.sessions.begin() as session:
             session.add(
                 File(
-                    id=file_id, tenant_id=self.tenant_id, purpose=purpose, name="x", key=key, media_type="x/x",
-                    size_bytes=size_bytes, sha256=sha256,
+                    id=file_id, tenant_id=self.tenant_id, purpose=purpose, name="x", key=stored.key,
+                    media_type="image/png", size_bytes=stored.size_bytes, sha256=stored.sha256,
                 )
             )  # fmt: skip
+        return file_id
 
     def bring_back(self) -> int:
         """Promote every job that waits for a retry, as if its time had come."""

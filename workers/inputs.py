@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def fetch_model(sessions: sessionmaker[Session], model_id: str) -> str:
 def fetch_files(
     sessions: sessionmaker[Session], store: ObjectStore, file_ids: Iterable[str], folder: Path
 ) -> dict[str, Path]:
-    """Local copies of stored files by id; a file that was deleted meanwhile is left out.
+    """Local copies of stored files by id; a file that was deleted meanwhile is left out, a changed one raises.
 
     ``folder`` is a cache: a file lies there under its content hash, so concepts are fetched once per worker.
     """
@@ -45,8 +46,11 @@ def fetch_files(
     for row in rows:
         path = folder / row.sha256
         if not path.exists():
+            data = store.get(row.key)
+            if hashlib.sha256(data).hexdigest() != row.sha256:
+                raise InputMissing(f"File {row.id} is not what was stored under its name.")
             partial = path.with_suffix(".partial")
-            store.get_file(row.key, partial)
+            partial.write_bytes(data)
             partial.rename(path)
         paths[row.id] = path
     return paths

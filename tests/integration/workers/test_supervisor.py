@@ -7,7 +7,6 @@ import signal
 import pytest
 from PIL import Image
 
-from core.storage import keys
 from tests.deployment import STEPS, serving
 from tests.waiting import until
 from workers.gpu_child import GpuChild
@@ -65,9 +64,8 @@ async def test_a_training_makes_a_version_that_generations_can_use(deployment, w
 
 async def test_one_jobs_broken_concept_leaves_its_neighbours_alone(deployment, worker):
     result = await trained_concept(deployment, worker)
-    deployment.store.put(keys.upload(deployment.tenant_id, "file_bad"), b"not a concept", media_type="x/x")
-    deployment.keep("file_bad", "concept", keys.upload(deployment.tenant_id, "file_bad"), 13, "0" * 64)
-    bad = await deployment.generate(prompt="a <tom>", concepts=[use(result, file_id="file_bad")])
+    broken = deployment.upload(b"not a concept", purpose="concept")
+    bad = await deployment.generate(prompt="a <tom>", concepts=[use(result, file_id=broken)])
     gone = await deployment.generate(prompt="a <tom>", concepts=[use(result, file_id="file_gone")])
     good = await deployment.generate(prompt="a <tom>", concepts=[use(result)])
     worker.serve()
@@ -77,13 +75,19 @@ async def test_one_jobs_broken_concept_leaves_its_neighbours_alone(deployment, w
 
 
 async def test_a_picture_that_is_none_fails_the_training_for_good(deployment, worker):
-    file_id = deployment.picture()
-    row = deployment.one("SELECT key FROM files WHERE id = :id", id=file_id)
-    deployment.store.put(row.key, b"not a picture", media_type="image/png")
-    job_id = await deployment.train(file_ids=[file_id])
+    job_id = await deployment.train(file_ids=[deployment.upload(b"not a picture")])
     worker.serve()
     job = deployment.job(job_id)
     assert (job.state, job.attempt, job.error["retryable"]) == ("failed", 1, False)
+
+
+async def test_an_object_that_was_changed_behind_our_back_is_not_trained_on(deployment, worker):
+    file_id = deployment.picture("teal")
+    row = deployment.one("SELECT key FROM files WHERE id = :id", id=file_id)
+    deployment.store.put(row.key, b"something else", media_type="image/png")
+    job_id = await deployment.train(file_ids=[file_id])
+    worker.serve()
+    assert deployment.job(job_id).error["code"] == "input-missing"
 
 
 async def test_a_deleted_picture_fails_the_training_for_good(deployment, worker):
