@@ -1,0 +1,116 @@
+"""``python -m workers.maintain``: the loops that keep everything moving, in one process that leads.
+
+Several may run; one leads and the others wait to take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.catalog.registration import register
+from core.config import Settings
+from core.db.engine import sync_engine
+from core.logging import configure_logging
+from workers.celery_app import create_app, ring
+from workers.maintain import cleaner, forgetter, promoter, reaper
+from workers.maintain.leader import Leader
+from workers.maintain.loop import Loop, persist, repeat
+from workers.maintain.ringer import Ringer
+from workers.maintain.sender import open_sender
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_THREADS = 8  # more than there are loops that wait for Postgres or the broker
+
+log = structlog.get_logger()
+
+
+async def maintain(settings: Settings) -> None:
+    """Lead whenever nobody else does, until cancelled."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+    leader = Leader(settings.worker_dsn)
+    try:
+        async with _open_loops(settings) as loops:
+            await _lead(leader, loops)
+    finally:
+        await leader.resign()
+
+
+async def _lead(leader: Leader, loops: Sequence[Loop]) -> None:
+    while True:
+        await persist("leadership", leader.acquire)
+        log.info("leadership.won")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in loops:
+                    group.create_task(repeat(loop), name=loop.name)
+                await leader.hold()
+        except* SQLAlchemyError as lost:
+            log.warning("leadership.lost", error=str(lost.exceptions[0]))
+
+
+@asynccontextmanager
+async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
+    """Every loop, with what it needs, once the models and the pool of the settings are registered."""
+    engine = sync_engine(settings.worker_dsn)
+    celery = create_app(settings)
+    sessions = sessionmaker(engine)
+    try:
+        await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
+        async with open_sender(settings) as sender:
+            ringer = Ringer(sessions, partial(ring, celery))
+            reap = partial(reaper.run_once, sessions, jitter=random.random)
+            yield (
+                _loop("ringer", 0.1, ringer.run_once, is_routine=True),
+                _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
+                Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
+                _loop("reaper", 1, reap),
+                _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
+                _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
+            )
+    finally:
+        celery.close()
+        engine.dispose()
+
+
+def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], *, is_routine: bool = False) -> Loop:
+    """A loop whose pass waits for Postgres or the broker, and so has a thread."""
+    return Loop(name, timedelta(seconds=seconds), partial(asyncio.to_thread, run_once), is_routine=is_routine)
+
+
+def _register(sessions: sessionmaker[Session], settings: Settings) -> None:
+    with sessions.begin() as session:
+        names = register(session, pool=settings.pool, locations=settings.models)
+    log.info("registered", pool=settings.pool, models=names)
+
+
+async def _run_until_told(settings: Settings) -> None:
+    task = asyncio.ensure_future(maintain(settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def main() -> None:
+    """Run until told to stop."""
+    settings = Settings()
+    configure_logging("maintain")
+    asyncio.run(_run_until_told(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The webhook sender as a part of maintenance: its connections, and its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+from core.config import Settings
+from core.db.engine import async_engine
+from core.webhooks.client import WebhookClient
+from core.webhooks.sender import Sender
+from core.webhooks.target_policy import TargetPolicy
+
+_GRACE = timedelta(seconds=5)  # for answers that are still expected when the process is told to stop
+
+
+@asynccontextmanager
+async def open_sender(settings: Settings) -> AsyncIterator[Sender]:
+    """A sender with connections of its own."""
+    engine = async_engine(settings.worker_dsn)
+    client = WebhookClient(TargetPolicy.parse(settings.webhook_allow))
+    sender = Sender(async_sessionmaker(engine, expire_on_commit=False), client, jitter=random.random)
+    try:
+        yield sender
+    finally:
+        await sender.finish(_GRACE)
+        client.close()
+        await engine.dispose()
