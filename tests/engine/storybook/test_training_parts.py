@@ -12,7 +12,7 @@ from torch.nn import functional
 from workers.engine.storybook.autoencoder_training import fit_encoder, psnr
 from workers.engine.storybook.diffusion import STEPS, Diffusion, channel_weights, sample_timesteps
 from workers.engine.storybook.judge_training import leave_one_out_loss
-from workers.engine.storybook.networks import make_autoencoder, make_unet
+from workers.engine.storybook.networks import make_autoencoder, make_scheduler, make_unet
 from workers.engine.storybook.render import render_picture
 from workers.engine.storybook.sampling import sample_composition
 from workers.engine.storybook.text_training import ANSWERS, sample_captions, stated, train_tokenizer
@@ -35,8 +35,8 @@ def test_the_clean_latents_follow_from_noisy_ones_and_the_target():
     latents, noise = torch.randn(2, 4, 8, 16, 16, generator=generator)
     timesteps = torch.tensor([0, 300, 700, 999])
     noisy, target = diffusion().noisy_and_target(latents, noise, timesteps)
-    d = diffusion()
-    alpha, sigma = d._alpha[timesteps].view(-1, 1, 1, 1), d._sigma[timesteps].view(-1, 1, 1, 1)
+    signal = make_scheduler().alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
     torch.testing.assert_close(alpha * noisy - sigma * target, latents, atol=1e-5, rtol=0)
 
 

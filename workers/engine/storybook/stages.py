@@ -108,7 +108,8 @@ def train_unet(options: Options) -> None:
     )
     folders = Folders(data=options.cache / "data", work=options.cache / "unet", out=options.out)
     run_unet_training(options.out, folders, settings, ranks=options.workers)
-    _record(options, "unet", json.loads((folders.work / "record.json").read_text()))
+    record = json.loads((folders.work / "record.json").read_text())
+    _record(options, "unet", {"started from": str(options.init or "random weights"), **record})
 
 
 def train_judges(options: Options) -> None:
