@@ -1,6 +1,7 @@
 #!/bin/sh
 # The two shared libraries that no wheel brings: skia-python, which draws the bundled pictures, loads them.
 set -eu
+PATH="$PATH:/usr/sbin:/sbin" # ldconfig, for whom it is not on the path
 
 if [ "$(uname)" != Linux ]; then exit 0; fi
 if ldconfig -p 2>/dev/null | grep -q 'libEGL\.so\.1' && ldconfig -p | grep -q 'libGL\.so\.1'; then exit 0; fi
