@@ -18,7 +18,22 @@ from lockstep.errors import (
     WaitTimedOut,
     WebhookRejected,
 )
-from lockstep.models import Concept, Event, File, Job, JobError, Model, Page, WebhookEndpoint
+from lockstep.models import (
+    Concept,
+    Event,
+    File,
+    GeneratedImage,
+    Generation,
+    GenerationResult,
+    Job,
+    JobError,
+    JobWarning,
+    Model,
+    Page,
+    Training,
+    TrainingResult,
+    WebhookEndpoint,
+)
 from lockstep.retry import RetryPolicy
 
 __all__ = [
@@ -28,10 +43,14 @@ __all__ = [
     "Event",
     "File",
     "Forbidden",
+    "GeneratedImage",
+    "Generation",
+    "GenerationResult",
     "Invalid",
     "Job",
     "JobError",
     "JobUnsuccessful",
+    "JobWarning",
     "Lockstep",
     "LockstepAPIError",
     "LockstepError",
@@ -42,6 +61,8 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "TooLarge",
+    "Training",
+    "TrainingResult",
     "Unauthenticated",
     "WaitTimedOut",
     "WebhookEndpoint",

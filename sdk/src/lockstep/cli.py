@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
 from lockstep.models import Event, Job
+from lockstep.resources import JobsOf
 
 app = typer.Typer(
     help="Teach a Lockstep server things and have it draw them. Reads LOCKSTEP_URL and LOCKSTEP_API_KEY.",
@@ -30,6 +31,7 @@ concepts = typer.Typer(help="What was learned.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 app.add_typer(concepts, name="concepts")
 
+J = TypeVar("J", bound=Job)
 Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]
 
 
@@ -60,8 +62,9 @@ def train(
             base_model=base_model,
             steps=steps,
         )
-        done = _watch(lockstep, job)
-        typer.echo((done.result or {}).get("concept_id"))
+        done = _watch(lockstep.trainings, job)
+        if done.result is not None:
+            typer.echo(done.result.concept_id)
 
 
 @app.command()
@@ -76,11 +79,12 @@ def generate(
 ) -> None:
     """Draw pictures of a prompt; names in `<...>` are those of concepts."""
     with Lockstep() as lockstep:
-        done = _watch(lockstep, lockstep.generations.create(prompt=prompt, model=model, n=n, seed=seed, steps=steps))
+        job = lockstep.generations.create(prompt=prompt, model=model, n=n, seed=seed, steps=steps)
+        done = _watch(lockstep.generations, job)
         out.mkdir(parents=True, exist_ok=True)
-        for image in (done.result or {}).get("images", ()):
-            path = out / f"{done.id}-{image['seed']}.png"
-            path.write_bytes(lockstep.files.content(image["file_id"]))
+        for image in done.result.images if done.result is not None else ():
+            path = out / f"{done.id}-{image.seed}.png"
+            path.write_bytes(lockstep.files.content(image.file_id))
             typer.echo(path)
 
 
@@ -98,7 +102,7 @@ def list_jobs(
 def watch(job_id: str) -> None:
     """Follow a job until it ends."""
     with Lockstep() as lockstep:
-        _watch(lockstep, lockstep.jobs.get(job_id))
+        _watch(lockstep.jobs, lockstep.jobs.get(job_id))
 
 
 @jobs.command()
@@ -129,7 +133,7 @@ def download(
         typer.echo(path)
 
 
-def _watch(lockstep: Lockstep, job: Job) -> Job:
+def _watch(kind: JobsOf[J], job: J) -> J:
     """Wait for a job behind a progress bar on standard error; results belong to standard output."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -144,7 +148,7 @@ def _watch(lockstep: Lockstep, job: Job) -> Job:
                 total=progress.get("steps"),
             )
 
-        return lockstep.jobs.wait(job.id, on_event=show)
+        return kind.wait(job.id, on_event=show)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,8 +25,8 @@ class File(Resource):
     """An uploaded or produced object."""
 
     id: str
-    name: str
     purpose: str
+    name: str
     media_type: str
     size_bytes: int
     sha256: str
@@ -37,12 +37,12 @@ class File(Resource):
 
 
 class Concept(Resource):
-    """What Perfusion learned of a thing; ``version`` is None until a training has succeeded."""
+    """What Perfusion learned of a thing; ``latest_version`` is None until a training has succeeded."""
 
     id: str
     name: str
     superclass: str
-    model: str
+    base_model: str
     latest_version: int | None = None
     created_at: datetime
 
@@ -61,20 +61,31 @@ class JobError(Resource):
 
     code: str
     message: str
-    retryable: bool = False
+    retryable: bool
+
+
+class JobWarning(Resource):
+    """Something about an accepted request that is likely a mistake."""
+
+    code: str
+    message: str
+    param: str | None = None
 
 
 class Job(Resource):
-    """One unit of work and where it stands."""
+    """One unit of work and where it stands.
+
+    A ``state`` is ``queued``, ``running``, ``succeeded``, ``failed``, ``canceled`` or ``expired``.
+    """
 
     id: str
-    kind: Literal["training", "generation"] | str
-    state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | str
+    kind: str
+    state: str
     stage: str | None = None
-    attempt: int = 0
+    attempt: int
     progress: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
     error: JobError | None = None
+    warnings: tuple[JobWarning, ...] = ()
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -83,6 +94,43 @@ class Job(Resource):
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
         return self.state in _TERMINAL
+
+
+class TrainingResult(Resource):
+    """What was learned."""
+
+    concept_id: str
+    version: int
+    file_id: str
+    size_bytes: int
+    metrics: dict[str, Any]
+
+
+class Training(Job):
+    """A job that learns a concept from pictures; ``result`` is set once it has succeeded."""
+
+    result: TrainingResult | None = None
+
+
+class GeneratedImage(Resource):
+    """One picture; the same prompt with this seed draws it again."""
+
+    file_id: str
+    seed: int
+    width: int
+    height: int
+
+
+class GenerationResult(Resource):
+    """What was drawn."""
+
+    images: tuple[GeneratedImage, ...]
+
+
+class Generation(Job):
+    """A job that draws pictures of a prompt; ``result`` is set once it has succeeded."""
+
+    result: GenerationResult | None = None
 
 
 class Event(Resource):

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from lockstep.errors import JobUnsuccessful
 from lockstep.following import follow
-from lockstep.models import Concept, Event, File, Job, Model, Page, Resource, WebhookEndpoint
+from lockstep.models import (
+    Concept,
+    Event,
+    File,
+    Generation,
+    Job,
+    Model,
+    Page,
+    Resource,
+    Training,
+    WebhookEndpoint,
+)
 from lockstep.transport import Transport
 
 R = TypeVar("R", bound=Resource)
+J = TypeVar("J", bound=Job)
 
 
 class _Resources:
@@ -61,9 +73,9 @@ class Concepts(_Resources):
         """One concept."""
         return Concept.model_validate(self._transport.get(f"/v1/concepts/{concept_id}").json())
 
-    def download(self, concept_id: str) -> bytes:
-        """The concept file (safetensors) of the newest version."""
-        return self._transport.get(f"/v1/concepts/{concept_id}/export").content
+    def download(self, concept_id: str, *, version: int | None = None) -> bytes:
+        """The concept file (safetensors) of a version, by default the newest."""
+        return self._transport.get(f"/v1/concepts/{concept_id}/content", {"version": version}).content
 
 
 class Models(_Resources):
@@ -74,92 +86,23 @@ class Models(_Resources):
         return self._page("/v1/models", Model, {})
 
 
-class Trainings(_Resources):
-    """Jobs that learn a concept from pictures."""
+class JobsOf(_Resources, Generic[J]):
+    """What can be done with jobs of one kind, or of any."""
 
-    def create(
-        self,
-        *,
-        concept: str,
-        superclass: str,
-        images: Sequence[str],
-        base_model: str | None = None,
-        key_lock: str | None = None,
-        steps: int | None = None,
-        seed: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
+    _path: ClassVar[str]
+    _kind: type[J]
 
-        ``superclass`` is the word for what it is, such as "cat". What is left out, the server decides.
-        """
-        body = {
-            "concept": concept,
-            "superclass": superclass,
-            "images": list(images),
-            "base_model": base_model,
-            "key_lock": key_lock,
-            "steps": steps,
-            "seed": seed,
-        }
-        answer = self._transport.post("/v1/trainings", body, idempotency_key=idempotency_key)
-        return Job.model_validate(answer.json())
-
-
-class Generations(_Resources):
-    """Jobs that draw pictures."""
-
-    def create(
-        self,
-        *,
-        prompt: str,
-        concepts: Sequence[str | Mapping[str, Any]] = (),
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        n: int | None = None,
-        seed: int | None = None,
-        size: str | None = None,
-        idempotency_key: str | None = None,
-        wait: int | None = None,
-    ) -> Job:
-        """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
-
-        ``concepts`` are ids, or mappings such as ``{"id": ..., "as": "tom", "gate_bias": 0.6}``. ``wait`` asks the
-        server to hold its answer for up to that many seconds (55 at most), until the job has ended.
-        """
-        body = {
-            "prompt": prompt,
-            "concepts": [{"id": concept} if isinstance(concept, str) else dict(concept) for concept in concepts],
-            "negative_prompt": negative_prompt,
-            "model": model,
-            "steps": steps,
-            "guidance": guidance,
-            "n": n,
-            "seed": seed,
-            "size": size,
-        }
-        answer = self._transport.post("/v1/generations", body, idempotency_key=idempotency_key, wait=wait)
-        return Job.model_validate(answer.json())
-
-
-class Jobs(_Resources):
-    """Jobs of every kind."""
-
-    def list(
-        self, *, kind: str | None = None, state: str | None = None, limit: int | None = None, after: str | None = None
-    ) -> Page[Job]:
+    def list(self, *, state: str | None = None, limit: int | None = None, after: str | None = None) -> Page[J]:
         """Jobs, newest first."""
-        return self._page("/v1/jobs", Job, {"kind": kind, "state": state, "limit": limit, "after": after})
+        return self._page(self._path, self._kind, {"state": state, "limit": limit, "after": after})
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str) -> J:
         """One job as it stands now."""
-        return Job.model_validate(self._transport.get(f"/v1/jobs/{job_id}").json())
+        return self._kind.model_validate(self._transport.get(f"{self._path}/{job_id}").json())
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str) -> J:
         """End a queued job, or ask the worker of a running one to stop."""
-        return Job.model_validate(self._transport.post(f"/v1/jobs/{job_id}/cancel").json())
+        return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/cancel").json())
 
     def events(self, job_id: str, *, after: str | None = None, timeout: float | None = None) -> Iterator[Event]:
         """The job's events as they happen, from the first (or the one after ``after``, an event's id) to the last.
@@ -176,7 +119,7 @@ class Jobs(_Resources):
 
     def wait(
         self, job_id: str, *, timeout: float | None = None, on_event: Callable[[Event], object] = lambda _: None
-    ) -> Job:
+    ) -> J:
         """Wait for the job to succeed and return it; ``on_event`` is called with each of its events.
 
         Raises:
@@ -189,6 +132,92 @@ class Jobs(_Resources):
         if job.state != "succeeded":
             raise JobUnsuccessful(job)
         return job
+
+
+class Jobs(JobsOf[Job]):
+    """Jobs of every kind."""
+
+    _path = "/v1/jobs"
+    _kind = Job
+
+
+class Trainings(JobsOf[Training]):
+    """Jobs that learn a concept from pictures."""
+
+    _path = "/v1/trainings"
+    _kind = Training
+
+    def create(
+        self,
+        *,
+        concept: str,
+        images: Sequence[str],
+        superclass: str | None = None,
+        base_model: str | None = None,
+        key_lock: str | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        flip: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Training:
+        """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
+
+        ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already. What is left
+        out, the server decides.
+        """
+        body = {
+            "concept": concept,
+            "superclass": superclass,
+            "images": list(images),
+            "base_model": base_model,
+            "key_lock": key_lock,
+            "steps": steps,
+            "seed": seed,
+            "flip": flip,
+        }
+        return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
+
+
+class Generations(JobsOf[Generation]):
+    """Jobs that draw pictures."""
+
+    _path = "/v1/generations"
+    _kind = Generation
+
+    def create(
+        self,
+        *,
+        prompt: str,
+        concepts: Sequence[Mapping[str, Any]] = (),
+        negative_prompt: str | None = None,
+        model: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+        size: str | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+    ) -> Generation:
+        """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
+
+        ``concepts`` are only needed to rename a concept or to change how it takes part, as in
+        ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``wait`` asks the server to hold its answer for up to that
+        many seconds (55 at most), until the job has ended.
+        """
+        body = {
+            "prompt": prompt,
+            "concepts": [dict(concept) for concept in concepts] or None,
+            "negative_prompt": negative_prompt,
+            "model": model,
+            "steps": steps,
+            "guidance": guidance,
+            "n": n,
+            "seed": seed,
+            "size": size,
+        }
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
 
 
 class WebhookEndpoints(_Resources):

@@ -1,0 +1,1 @@
+"""What surrounds the system and uses it only from outside."""
