@@ -56,31 +56,31 @@ def render_picture(scene: Scene, instances: Sequence[Instance], layout: Sequence
 
 def render_mask(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> Pixels:
     """Render how much of each pixel things and their accessories cover: (64, 64), 0 to 255."""
-    _, canvas, layer = _canvas()
-    _draw_things(canvas, scene, instances, layout)
-    return _shrink(layer[..., 3]).astype(np.uint8)
+    return _things(scene, instances, layout).mask()
 
 
 def render(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> tuple[Pixels, Pixels]:
     """Render picture (64, 64, 3) and mask (64, 64) in one pass."""
     rng = Random(scene.seed)
-    surface, canvas, layer = _canvas()
-    _draw_things(canvas, scene, instances, layout)
-    mask = _shrink(layer[..., 3]).astype(np.uint8)
-    _, backdrop, buffer = _canvas()
-    _draw_backdrop(backdrop, scene, rng, layout)
-    backdrop.resetMatrix()
-    surface.draw(backdrop, 0, 0, None)
-    return finish(_shrink(buffer[..., 2::-1]), scene.style, scene.night, rng), mask
+    picture, things = _Layer(), _things(scene, instances, layout)
+    _draw_backdrop(picture.canvas, scene, rng, layout)
+    picture.canvas.resetMatrix()
+    things.surface.draw(picture.canvas, 0, 0, None)
+    return finish(_shrink(picture.pixels[..., 2::-1]), scene.style, scene.night, rng), things.mask()
 
 
-def _canvas() -> tuple[Any, Any, Pixels]:
-    """Return a cleared surface, its canvas in picture units, and its pixels as (128, 128, 4) in BGRA order."""
-    buffer = np.zeros((_SIDE, _SIDE, 4), np.uint8)
-    surface = skia.Surface(buffer, skia.kBGRA_8888_ColorType)
-    canvas = surface.getCanvas()
-    canvas.scale(_SCALE, _SCALE)
-    return surface, canvas, buffer
+class _Layer:
+    """A clear surface whose canvas is in picture units and whose pixels (128, 128, 4) are in BGRA order."""
+
+    def __init__(self) -> None:
+        self.pixels: Pixels = np.zeros((_SIDE, _SIDE, 4), np.uint8)
+        self.surface = skia.Surface(self.pixels, skia.kBGRA_8888_ColorType)
+        self.canvas = self.surface.getCanvas()
+        self.canvas.scale(_SCALE, _SCALE)
+
+    def mask(self) -> Pixels:
+        """Return the coverage of the finished picture's pixels: (64, 64)."""
+        return _shrink(self.pixels[..., 3]).astype(np.uint8)
 
 
 def _pen(canvas: Any, style: str, line_width: float) -> Pen:
@@ -94,17 +94,20 @@ def _draw_backdrop(canvas: Any, scene: Scene, rng: Random, layout: Sequence[Plac
         canvas.drawRect(skia.Rect(0, 0, SIZE, SIZE), skia.Paint(Color=_PAPER_VEIL))
     shadow = skia.Paint(AntiAlias=True, Color=_SHADOW)
     for place in layout:
-        half = place.half
-        ground = place.ground
-        canvas.drawOval(
-            skia.Rect(place.x - 0.7 * half, ground - 0.1 * half, place.x + 0.7 * half, ground + 0.08 * half), shadow
-        )
+        canvas.drawOval(_shadow_box(place), shadow)
 
 
-def _draw_things(canvas: Any, scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> None:
+def _shadow_box(place: Placement) -> Any:
+    """Return the flat box of the shadow at a thing's foot."""
+    width, above, below = 0.7 * place.half, 0.1 * place.half, 0.08 * place.half
+    return skia.Rect(place.x - width, place.ground - above, place.x + width, place.ground + below)
+
+
+def _things(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> _Layer:
     if len(instances) != len(layout):
         raise ValueError(f"{len(instances)} instances, but {len(layout)} placements")
-    pen = _pen(canvas, scene.style, 1.0)
+    layer = _Layer()
+    canvas, pen = layer.canvas, _pen(layer.canvas, scene.style, 1.0)
     for instance, place in zip(instances, layout, strict=True):
         canvas.save()
         canvas.translate(place.x, place.ground - place.half)
@@ -114,6 +117,7 @@ def _draw_things(canvas: Any, scene: Scene, instances: Sequence[Instance], layou
         anchors = _draw(pen, instance)
         draw_accessory(pen, anchors, instance.accessory, instance.accessory_colour)
         canvas.restore()
+    return layer
 
 
 def _draw(pen: Pen, instance: Instance) -> Anchors:
