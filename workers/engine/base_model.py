@@ -22,6 +22,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from workers.engine import attention
@@ -92,7 +93,7 @@ class BaseModel:
             unet = _diffusers_part(UNet2DConditionModel, folder, "unet", dtype)
             vae = _diffusers_part(vae_class, folder, "vae", dtype)
             scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelUnreadable(f"{path_or_hub_id}: {error}") from error
         if vae.config.get("force_upcast") and dtype == torch.float16:
             vae.float()  # its activations overflow half precision
@@ -155,7 +156,7 @@ class BaseModel:
 
 
 def _folder(path_or_hub_id: str) -> Path:
-    if Path(path_or_hub_id).is_dir():
+    if path_or_hub_id and Path(path_or_hub_id).is_dir():
         return Path(path_or_hub_id)
     if not _HUB_ID.fullmatch(path_or_hub_id):
         raise ModelUnreadable(f"{path_or_hub_id!r} is neither a folder nor a hub id")

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from workers import protocol
@@ -84,8 +85,10 @@ class Child:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._send(protocol.Ready(str(self._device), _device_name(self._device)))
         while not isinstance(work := self._inbox.get(), protocol.Shutdown):
-            self._send(self._answer(work))
+            answer = self._answer(work)
+            # Forgotten before the parent hears of it: from then on the same id may come back as another attempt.
             self._inbox.finish(work.request_id)
+            self._send(answer)
 
     def _read(self) -> None:
         while True:
@@ -224,6 +227,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     transformers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()  # it warns of attributes that it wrote into the folder itself
     torch.set_num_threads(options.threads)
     cuda = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda", 0) if cuda else torch.device("cpu")

@@ -112,7 +112,7 @@ class ConceptTrainer:
         encoded = self.base.conditioner.encode([self._prompt(self.config.templates[int(index)]) for index in used])
         self._follow(encoded, which)
         conditioning = self.base.conditioner.project(encoded).select(which.to(self.base.device))
-        loss = self._masked_loss(picked, timesteps.to(self.base.device), noise.to(self.base.device), conditioning)
+        loss = self._loss(picked, timesteps.to(self.base.device), noise.to(self.base.device), conditioning)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -172,13 +172,10 @@ class ConceptTrainer:
         mean = here[which.to(here.device)].mean(0)  # (D,)
         self.concept.target_input.lerp_(mean, 1 - self.config.target_input_decay)
 
-    def _masked_loss(self, picked: Tensor, timesteps: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:
-        """Squared error weighted by the mask and normalised per picture, so that object size does not matter."""
-        schedule = self.base.denoiser.schedule
-        x0, mask = self.pictures.latents[picked], self.pictures.masks[picked]  # (B, C, H, W), (B, 1, H, W)
+    def _loss(self, picked: Tensor, timesteps: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:
+        schedule, x0 = self.base.denoiser.schedule, self.pictures.latents[picked]  # (B, C, H, W)
         output = self.base.denoiser.output(schedule.add_noise(x0, noise, timesteps), timesteps, conditioning)
-        error = (output - schedule.target(x0, noise, timesteps)).square().mean(1, keepdim=True)  # (B, 1, H, W)
-        return ((error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))).mean()
+        return masked_squared_error(output, schedule.target(x0, noise, timesteps), self.pictures.masks[picked])
 
     def _advance(self, loss: float) -> float:
         self.step_count += 1
@@ -187,6 +184,15 @@ class ConceptTrainer:
         first = self.step_count == 1
         self.loss = loss if first else _LOSS_DECAY * self.loss + (1 - _LOSS_DECAY) * loss
         return self.loss
+
+
+def masked_squared_error(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the error of (B, C, H, W) weighted by the mask (B, 1, H, W), summing to the mean over pictures.
+
+    Each picture is normalised by its own mask, so that a small thing counts as much as a large one.
+    """
+    error = (output - target).square().mean(1, keepdim=True)  # (B, 1, H, W)
+    return ((error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))).mean()
 
 
 def initial_concept(base: BaseModel, superclass: str, templates: Sequence[str]) -> Concept:

@@ -1,0 +1,66 @@
+"""Base models for the engine's tests: a random miniature by default, the bundled one where pictures matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers.utils import logging as transformers_logging
+
+from tests.engine.tiny import build_tiny_pipeline
+from workers.engine.base_model import BaseModel
+from workers.engine.perfusion.concept import Concept
+
+BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_quiet_thread() -> Iterator[None]:
+    """Bit-exactness is stated for one thread; progress bars would fill the log."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature pipeline's folder, for reading."""
+    return build_tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> BaseModel:
+    """The miniature pipeline, loaded."""
+    return load(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def storybook() -> BaseModel:
+    """The bundled base model, loaded."""
+    return load(BUNDLED_MODEL)
+
+
+def load(folder: Path) -> BaseModel:
+    return BaseModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat") -> Concept:
+    """A concept that does something visible: random outputs, a target along a random direction of encodings."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(width: int) -> torch.Tensor:
+        return torch.randn(width, generator=generator)
+
+    width = base.text.width
+    return Concept(draw(base.projections.total_width), draw(width), draw(width) * 0.1, draw(width), superclass)
+
+
+def random_pictures(count: int, size: int = 16) -> list[Image.Image]:
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
+    return [Image.fromarray(picture.numpy()) for picture in pixels]

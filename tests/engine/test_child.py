@@ -1,0 +1,245 @@
+"""The GPU child, as a real process over a real pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from PIL import Image
+
+from tests.engine.conftest import random_concept, random_pictures
+from workers import protocol
+from workers.engine.base_model import BaseModel
+from workers.engine.perfusion.checkpoint import Checkpoint
+from workers.engine.perfusion.concept import ConceptFile
+
+PATIENCE = 120  # seconds for any one message; nothing here takes more than a few
+Message = TypeVar("Message")
+PLAIN = protocol.GenerateItem("plain", "a red cat", "", seed=1, steps=2, guidance=3.0, width=16, height=16)
+
+
+class ChildProcess:
+    """One child and our end of its pipe."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "workers.engine.child", "--fd", str(theirs.fileno()), "--device", "cpu"]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.pipe = Connection(ours.detach())
+        self.ready = self.receive(protocol.Ready)
+
+    def send(self, message: protocol.ToChild) -> None:
+        self.pipe.send(message)
+
+    def receive(self, kind: type[Message], *, until: Callable[[Message], bool] = lambda _: True) -> Message:
+        """Return the next message of this kind, passing over progress and the like; fail on an unexpected end."""
+        while True:
+            assert self.pipe.poll(PATIENCE), "the child is silent"
+            message = self.pipe.recv()
+            if isinstance(message, kind) and until(message):
+                return message
+            assert not isinstance(message, protocol.Failed), message
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        self.pipe.close()
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[ChildProcess]:
+    """One child for the tests that leave it alive."""
+    process = ChildProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def train(tiny_folder: Path, tmp_path: Path) -> protocol.Train:
+    """A short training on three picture files."""
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for picture, path in zip(random_pictures(3), paths, strict=True):
+        picture.save(path)
+    return protocol.Train(
+        request_id="train",
+        model=str(tiny_folder),
+        pictures=tuple(str(path) for path in paths),
+        superclass="cat",
+        concept_name="tom",
+        settings={"steps": 4, "checkpoint_every": 2},
+        seed=0,
+        resume_from=None,
+        scratch_dir=str(tmp_path),
+    )
+
+
+def generate(folder: Path, scratch: Path, *items: protocol.GenerateItem) -> protocol.Generate:
+    return protocol.Generate("generate", str(folder), items, str(scratch))
+
+
+def test_it_says_what_device_it_has(child: ChildProcess) -> None:
+    assert child.ready == protocol.Ready("cpu", "cpu")
+
+
+def test_a_concept_is_trained_and_rendered(
+    child: ChildProcess, train: protocol.Train, tiny: BaseModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    child.send(train)
+    assert child.receive(protocol.Progress).steps == 4
+    assert child.receive(protocol.Checkpoint).step == 2
+    trained = child.receive(protocol.Trained)
+    assert trained.size_bytes == Path(trained.path).stat().st_size
+    assert {"loss", "seconds"} <= set(trained.metrics)
+    tiny.adopt(ConceptFile.load(Path(trained.path)))
+
+    use = protocol.ConceptUse("tom", trained.path, gate_bias=0.6, gate_temperature=0.15, key_lock="local")
+    child.send(generate(tiny_folder, tmp_path, PLAIN, replace(PLAIN, item_id="tom", prompt="<tom>", concepts=(use,))))
+    generated = child.receive(protocol.Generated)
+    assert [output.item_id for output in generated.outputs] == ["plain", "tom"]
+    assert generated.failures == ()
+    for output in generated.outputs:
+        with Image.open(output.path) as picture:
+            assert (picture.format, picture.size, output.seed) == ("PNG", (16, 16), 1)
+
+
+def test_a_model_is_loaded_once(child: ChildProcess, tiny_folder: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "model"
+    renamed.symlink_to(tiny_folder)
+    child.send(generate(renamed, tmp_path, PLAIN))
+    assert child.receive(protocol.Loading).model == str(renamed)
+    child.receive(protocol.Generated)
+    child.send(generate(renamed, tmp_path, PLAIN))
+    assert child.pipe.poll(PATIENCE)
+    assert isinstance(child.pipe.recv(), protocol.Progress)  # no Loading before it
+    child.receive(protocol.Generated)
+
+
+def test_bad_items_fail_alone(child: ChildProcess, tiny: BaseModel, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(b"broken")
+    stranger = ConceptFile(random_concept(tiny, 1), "other", "0" * 64, "0" * 64, tiny.projections.widths)
+    stranger.save(tmp_path / "stranger")
+
+    def using(item_id: str, path: str, key_lock: str = "local") -> protocol.GenerateItem:
+        use = protocol.ConceptUse("tom", path, gate_bias=0.6, gate_temperature=0.15, key_lock=key_lock)
+        return replace(PLAIN, item_id=item_id, prompt="<tom>", concepts=(use,))
+
+    child.send(
+        generate(
+            tiny_folder,
+            tmp_path,
+            using("broken", str(tmp_path / "broken")),
+            PLAIN,
+            using("stranger", str(tmp_path / "stranger")),
+            replace(PLAIN, item_id="unknown", prompt="<rex>"),
+            using("lock", str(tmp_path / "stranger"), key_lock="tight"),
+        )
+    )
+    generated = child.receive(protocol.Generated)
+    assert [output.item_id for output in generated.outputs] == ["plain"]
+    assert {failure.item_id: failure.code for failure in generated.failures} == {
+        "broken": "concept-unreadable",
+        "stranger": "concept-base-mismatch",
+        "unknown": "placeholder-unknown",
+        "lock": "settings-invalid",
+    }
+    assert not any(failure.retryable for failure in generated.failures)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"model": "/no/such/folder"}, "model-unreadable"),
+        ({"superclass": ""}, "superclass-invalid"),
+        ({"pictures": ()}, "pictures-invalid"),
+        ({"pictures": ("/no/such/picture.png",)}, "picture-unreadable"),
+        ({"settings": {"speed": 3}}, "settings-invalid"),
+        ({"resume_from": "/no/such/checkpoint"}, "checkpoint-mismatch"),
+    ],
+)
+def test_work_that_cannot_be_done_fails_with_its_code_and_the_child_lives_on(
+    child: ChildProcess, train: protocol.Train, change: dict[str, object], code: str
+) -> None:
+    child.send(replace(train, **change))  # type: ignore[arg-type]  # a table of fields
+    while not isinstance(message := child.pipe.recv(), protocol.Failed):
+        assert isinstance(message, protocol.Loading)
+    assert (message.code, message.retryable) == (code, False)
+
+
+def test_a_stopped_training_goes_on_from_its_checkpoint(child: ChildProcess, train: protocol.Train) -> None:
+    long = replace(train, settings={"steps": 5000, "checkpoint_every": 1000})
+    child.send(long)
+    child.receive(protocol.Progress, until=lambda progress: progress.step == 3)
+    child.send(protocol.Stop("another"))
+    child.send(protocol.Stop("train"))
+    stopped = child.receive(protocol.Stopped)
+    assert stopped.step >= 3
+    assert stopped.checkpoint_path is not None
+    child.send(replace(long, resume_from=stopped.checkpoint_path))
+    assert child.receive(protocol.Progress).step == stopped.step + 1
+    child.send(protocol.Stop("train"))
+    child.receive(protocol.Stopped)
+
+
+def test_a_late_stop_does_not_hit_the_next_attempt_under_the_same_id(
+    child: ChildProcess, train: protocol.Train
+) -> None:
+    child.send(train)
+    child.receive(protocol.Trained)
+    child.send(protocol.Stop("train"))
+    child.send(train)
+    child.receive(protocol.Trained)
+
+
+def test_a_stopped_generation_ends_between_two_steps(child: ChildProcess, tiny_folder: Path, tmp_path: Path) -> None:
+    child.send(generate(tiny_folder, tmp_path, replace(PLAIN, steps=1000)))
+    child.receive(protocol.Progress, until=lambda progress: progress.step == 2)
+    child.send(protocol.Stop("generate"))
+    stopped = child.receive(protocol.Stopped)
+    assert 2 <= stopped.step < 1000
+    assert stopped.checkpoint_path is None
+
+
+def test_a_child_killed_in_mid_training_leaves_whole_checkpoints_to_resume_from(
+    child: ChildProcess, train: protocol.Train
+) -> None:
+    endless = replace(train, settings={"steps": 5000, "checkpoint_every": 1})
+    victim = ChildProcess()
+    victim.send(endless)
+    victim.receive(protocol.Checkpoint, until=lambda checkpoint: checkpoint.step == 3)
+    os.kill(victim.process.pid, signal.SIGKILL)
+    victim.close()
+    checkpoints = sorted(Path(train.scratch_dir).glob("checkpoint-*.safetensors"))
+    assert [Checkpoint.load(path).step for path in checkpoints] == list(range(1, len(checkpoints) + 1))
+
+    child.send(replace(endless, resume_from=str(checkpoints[-1])))
+    assert child.receive(protocol.Progress).step == len(checkpoints) + 1
+    child.send(protocol.Stop("train"))
+    child.receive(protocol.Stopped)
+
+
+def test_the_child_ends_at_once_when_its_parent_is_gone(train: protocol.Train) -> None:
+    orphan = ChildProcess()
+    orphan.send(replace(train, settings={"steps": 10_000}))
+    orphan.receive(protocol.Progress)
+    orphan.pipe.close()
+    assert orphan.process.wait(PATIENCE) == 3
+
+
+def test_a_shutdown_lets_the_work_at_hand_end(train: protocol.Train) -> None:
+    leaver = ChildProcess()
+    leaver.send(train)
+    leaver.send(protocol.Shutdown())
+    leaver.receive(protocol.Trained)
+    assert leaver.process.wait(PATIENCE) == 0
+    leaver.close()

@@ -1,0 +1,141 @@
+"""Concept files: what is stored, what is refused, and how many bytes it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.engine.conftest import random_concept
+from workers.engine.base_model import BaseModel
+from workers.engine.errors import ConceptBaseMismatch, ConceptUnreadable, TrainingDiverged
+from workers.engine.perfusion.concept import FORMAT, ConceptFile, KeyLock, concept_size_bytes
+
+# Stable Diffusion 1.5, all 16 cross-attention layers: down 0-2 two each, mid one, up 1-3 three each.
+SD15_WIDTHS = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
+
+
+def concept_file(base: BaseModel) -> ConceptFile:
+    return ConceptFile(
+        concept=random_concept(base, 1, superclass="teddy bear"),
+        base_model=base.name,
+        encoder_fingerprint=base.fingerprint,
+        covariance_sha256=base.covariance_sha256,
+        layer_widths=base.projections.widths,
+        key_lock=KeyLock.GLOBAL,
+        steps=400,
+        settings={"steps": 400, "templates": ["a {}"]},
+        scores={"loss": 0.25},
+    )
+
+
+def rewrite(
+    path: Path, *, metadata: dict[str, str] | None = None, tensors: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Change a concept file in place."""
+    stored = load_file(path) | (tensors or {})
+    facts = ConceptFile.load(path)
+    described = {
+        "format": FORMAT,
+        "base_model": facts.base_model,
+        "encoder": facts.encoder_fingerprint,
+        "covariance": facts.covariance_sha256,
+        "layer_widths": str(list(facts.layer_widths)),
+        "superclass": facts.concept.superclass,
+        "key_lock": facts.key_lock.value,
+        "steps": str(facts.steps),
+        "settings": "{}",
+        "scores": "{}",
+    }
+    save_file(stored, path, metadata=described | (metadata or {}))
+
+
+def test_a_file_comes_back_in_half_precision_with_all_its_facts(tiny: BaseModel, tmp_path: Path) -> None:
+    file = concept_file(tiny)
+    size = file.save(tmp_path / "tom.safetensors")
+    again = ConceptFile.load(tmp_path / "tom.safetensors")
+    assert size == (tmp_path / "tom.safetensors").stat().st_size
+    for name, tensor in file.concept.tensors().items():
+        assert torch.equal(again.concept.tensors()[name], tensor.half().float())
+    assert replace(again, concept=file.concept) == file
+    assert again.concept.superclass == "teddy bear"
+
+
+def test_a_concept_for_stable_diffusion_1_5_takes_under_32_kilobytes(tmp_path: Path, tiny: BaseModel) -> None:
+    assert sum(SD15_WIDTHS) == 12_480
+    assert concept_size_bytes(SD15_WIDTHS, 768) == 29_568
+    assert concept_size_bytes(tiny.projections.widths, tiny.text.width) < concept_file(tiny).save(tmp_path / "tom")
+    header = concept_file(tiny).save(tmp_path / "tom") - concept_size_bytes(tiny.projections.widths, tiny.text.width)
+    assert 29_568 + header < 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        ({"value_outputs": torch.full((176,), torch.nan)}, "not finite"),
+        ({"embedding": torch.full((32,), torch.inf)}, "not finite"),
+        ({"value_outputs": torch.zeros(7)}, "shape"),
+        ({"superclass_encoding": torch.zeros(1, 32)}, "shape"),
+        ({"target_input": torch.zeros(32)}, "zero"),
+    ],
+)
+def test_impossible_tensors_are_refused(
+    tiny: BaseModel, tmp_path: Path, tensor: dict[str, torch.Tensor], message: str
+) -> None:
+    concept_file(tiny).save(tmp_path / "tom")
+    assert tiny.projections.total_width == 176
+    rewrite(tmp_path / "tom", tensors=tensor)
+    with pytest.raises(ConceptUnreadable, match=message):
+        ConceptFile.load(tmp_path / "tom")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"format": "lockstep-concept/9"},
+        {"key_lock": "both"},
+        {"layer_widths": "176"},
+        {"steps": "many"},
+        {"scores": "{"},
+    ],
+)
+def test_malformed_metadata_is_refused(tiny: BaseModel, tmp_path: Path, metadata: dict[str, str]) -> None:
+    concept_file(tiny).save(tmp_path / "tom")
+    rewrite(tmp_path / "tom", metadata=metadata)
+    with pytest.raises(ConceptUnreadable):
+        ConceptFile.load(tmp_path / "tom")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a safetensors file", b"\x00" * (5 << 20)])
+def test_what_is_no_concept_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tom").write_bytes(content)
+    with pytest.raises(ConceptUnreadable):
+        ConceptFile.load(tmp_path / "tom")
+    with pytest.raises(ConceptUnreadable):
+        ConceptFile.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_fingerprint": "0" * 64}, "text encoder"),
+        ({"covariance_sha256": "0" * 64}, "covariance"),
+        ({"layer_widths": (80, 80)}, "layers"),
+    ],
+)
+def test_a_concept_of_another_base_model_is_refused(tiny: BaseModel, change: dict[str, object], message: str) -> None:
+    stranger = replace(concept_file(tiny), **change)  # type: ignore[arg-type]  # a table of fields
+    with pytest.raises(ConceptBaseMismatch, match=message):
+        tiny.adopt(stranger)
+    assert tiny.adopt(concept_file(tiny)).superclass == "teddy bear"
+
+
+def test_what_could_not_be_read_back_is_not_written(tiny: BaseModel, tmp_path: Path) -> None:
+    file = concept_file(tiny)
+    too_large = replace(file.concept, value_outputs=file.concept.value_outputs * 1e6)  # beyond half precision
+    with pytest.raises(TrainingDiverged):
+        replace(file, concept=too_large).save(tmp_path / "tom")
+    assert not (tmp_path / "tom").exists()

@@ -1,0 +1,227 @@
+"""Perfusion training on the miniature pipeline: what moves, what does not, and exact resumption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import random_pictures
+from workers.engine.base_model import BaseModel
+from workers.engine.conditioning import Prompt
+from workers.engine.errors import (
+    CheckpointMismatch,
+    CovarianceMissing,
+    Interrupted,
+    PicturesInvalid,
+    SuperclassInvalid,
+    TrainingDiverged,
+)
+from workers.engine.perfusion.concept import ConceptFile
+from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.training import (
+    ConceptTrainer,
+    initial_concept,
+    masked_squared_error,
+    prepare_pictures,
+    train_concept,
+)
+
+
+class Events:
+    """What a training reports; asks for a stop after ``stop_after`` steps."""
+
+    def __init__(self, *, stop_after: int | None = None) -> None:
+        self.progress: list[tuple[int, int, float]] = []
+        self.checkpoints: list[tuple[int, Path]] = []
+        self.stop_after = stop_after
+
+    def train(
+        self,
+        base: BaseModel,
+        folder: Path,
+        *,
+        config: PerfusionConfig | None = None,
+        seed: int = 0,
+        superclass: str = "cat",
+        pictures: int = 3,
+        resume_from: Path | None = None,
+    ) -> ConceptFile:
+        return train_concept(
+            base,
+            random_pictures(pictures),
+            superclass,
+            config or base.perfusion,
+            seed=seed,
+            checkpoints=folder,
+            resume_from=resume_from,
+            on_progress=lambda *progress: self.progress.append(progress),
+            on_checkpoint=lambda step, path: self.checkpoints.append((step, path)),
+            should_stop=lambda: len(self.progress) == self.stop_after,
+        )
+
+
+def trainer(base: BaseModel, config: PerfusionConfig, *, superclass: str = "cat") -> ConceptTrainer:
+    pictures = prepare_pictures(base, random_pictures(2), superclass, config, seed=0)
+    return ConceptTrainer(base, pictures, superclass, config, seed=0)
+
+
+def assert_same(one: ConceptFile, other: ConceptFile) -> None:
+    for name, tensor in one.concept.tensors().items():
+        assert torch.equal(tensor, other.concept.tensors()[name]), name
+    assert one.scores == other.scores
+
+
+def test_a_concept_starts_as_its_superclass(tiny: BaseModel) -> None:
+    start = initial_concept(tiny, "teddy bear", ["a {}"])
+    with torch.no_grad():
+        spelled = tiny.conditioner.encode([Prompt("a teddy bear")]).value_encodings[0, 3]  # begin, a, teddy, bear
+    torch.testing.assert_close(start.superclass_encoding, spelled)
+    assert torch.equal(start.target_input, start.superclass_encoding)
+    assert torch.equal(start.value_outputs, tiny.projections.values @ start.superclass_encoding)
+    assert torch.equal(start.embedding, tiny.text.token_embedding(tiny.text.tokens("bear")[0]))
+
+
+def test_a_step_moves_the_learned_vectors_and_the_target_and_nothing_else(tiny: BaseModel) -> None:
+    before = [parameter.clone() for parameter in tiny.denoiser.unet.parameters()]
+    training = trainer(tiny, tiny.perfusion)
+    start = {name: tensor.detach().clone() for name, tensor in training.concept.tensors().items()}
+    training.step()
+    training.step()
+    moved = {name for name, tensor in training.concept.tensors().items() if not torch.equal(tensor, start[name])}
+    assert moved == {"value_outputs", "embedding", "target_input"}
+    assert all(torch.equal(*pair) for pair in zip(before, tiny.denoiser.unet.parameters(), strict=True))
+
+
+def test_the_target_follows_the_concepts_encoding_by_its_moving_average(tiny: BaseModel) -> None:
+    config = replace(tiny.perfusion, templates=("a {}",), target_input_decay=0.9)
+    training = trainer(tiny, config)
+    start = training.concept.target_input.clone()
+    training.concept.embedding.data.add_(1.0)
+    with torch.no_grad():
+        encoding = training.base.conditioner.encode([training._prompt("a {}")]).value_encodings[0, 2]
+    training.step()
+    torch.testing.assert_close(training.concept.target_input, 0.9 * start + 0.1 * encoding)
+
+
+def test_the_first_steps_of_adam_are_the_two_learning_rates(tiny: BaseModel) -> None:
+    config = replace(tiny.perfusion, value_lr=0.03, embedding_lr=0.006)
+    training = trainer(tiny, config)
+    start = {name: tensor.detach().clone() for name, tensor in training.concept.tensors().items()}
+    training.step()
+    for name, rate in (("value_outputs", 0.03), ("embedding", 0.006)):
+        moved = (training.concept.tensors()[name] - start[name]).abs()
+        torch.testing.assert_close(moved[moved > 0].median(), torch.tensor(rate), rtol=0.05, atol=0)
+
+
+def test_training_lowers_the_loss_on_noise_it_has_not_seen(tiny: BaseModel) -> None:
+    config = PerfusionConfig(batch_size=32, templates=("a {}",), masked=False, flip=False)
+    pictures = prepare_pictures(tiny, random_pictures(1), "cat", config, seed=0)
+
+    def unseen_loss(trained: ConceptTrainer) -> float:
+        probe = ConceptTrainer(tiny, pictures, "cat", config, seed=99)
+        for name, tensor in trained.concept.tensors().items():
+            probe.concept.tensors()[name].data.copy_(tensor)
+        return probe.step()
+
+    training = ConceptTrainer(tiny, pictures, "cat", config, seed=0)
+    before = unseen_loss(training)
+    for _ in range(15):
+        training.step()
+    assert unseen_loss(training) < before
+
+
+def test_a_training_resumed_from_its_checkpoint_ends_bit_for_bit_as_an_unbroken_one(
+    tiny: BaseModel, tmp_path: Path
+) -> None:
+    config = replace(tiny.perfusion, steps=7, checkpoint_every=3)
+    whole, resumed = Events(), Events()
+    expected = whole.train(tiny, tmp_path, config=config)
+    assert [step for step, _ in whole.checkpoints] == [3, 6]
+    ended = resumed.train(tiny, tmp_path, config=config, resume_from=whole.checkpoints[0][1])
+    assert_same(ended, expected)
+    assert resumed.progress == whole.progress[3:]
+
+
+@pytest.mark.parametrize("stop_after", [0, 2, 3])
+def test_a_stop_leaves_a_checkpoint_that_loses_no_step(tiny: BaseModel, tmp_path: Path, stop_after: int) -> None:
+    expected = Events().train(tiny, tmp_path)
+    with pytest.raises(Interrupted) as stopped:
+        Events(stop_after=stop_after).train(tiny, tmp_path)
+    assert stopped.value.step == stop_after
+    resumed = Events()
+    assert_same(resumed.train(tiny, tmp_path, resume_from=stopped.value.checkpoint), expected)
+    assert [step for step, *_ in resumed.progress] == list(range(stop_after + 1, 5))
+
+
+def test_a_seed_decides_the_outcome(tiny: BaseModel, tmp_path: Path) -> None:
+    first = Events().train(tiny, tmp_path, seed=1)
+    assert_same(first, Events().train(tiny, tmp_path, seed=1))
+    other = Events().train(tiny, tmp_path, seed=2)
+    assert not torch.equal(first.concept.value_outputs, other.concept.value_outputs)
+
+
+def test_a_checkpoint_of_another_training_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    events = Events()
+    events.train(tiny, tmp_path)
+    checkpoint = events.checkpoints[0][1]
+    with pytest.raises(CheckpointMismatch):
+        Events().train(tiny, tmp_path, resume_from=checkpoint, seed=5)
+    with pytest.raises(CheckpointMismatch):
+        Events().train(tiny, tmp_path, resume_from=checkpoint, superclass="dog")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(CheckpointMismatch):
+        Events().train(tiny, tmp_path, resume_from=checkpoint)
+
+
+def test_no_checkpoint_is_ever_half_written(tiny: BaseModel, tmp_path: Path) -> None:
+    Events().train(tiny, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000002.safetensors"]
+
+
+def test_divergence_is_told_and_not_trained_on(tiny: BaseModel) -> None:
+    training = trainer(tiny, tiny.perfusion)
+    training.concept.value_outputs.data.fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match="step 1"):
+        training.step()
+
+
+def test_the_result_names_what_it_was_learned_on(tiny: BaseModel, tmp_path: Path) -> None:
+    file = Events().train(tiny, tmp_path, superclass="teddy bear")
+    file.save(tmp_path / "concept.safetensors")
+    adopted = tiny.adopt(ConceptFile.load(tmp_path / "concept.safetensors"))
+    assert adopted.superclass == "teddy bear"
+    assert file.steps == 4
+    assert file.settings["value_lr"] == tiny.perfusion.value_lr
+
+
+@pytest.mark.parametrize("count", [0, 33])
+def test_the_number_of_pictures_is_bounded(tiny: BaseModel, tmp_path: Path, count: int) -> None:
+    with pytest.raises(PicturesInvalid, match="from 1 to 32"):
+        Events().train(tiny, tmp_path, pictures=count)
+
+
+def test_bad_superclasses_and_bare_models_are_refused_before_any_step(tiny: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(SuperclassInvalid):
+        Events().train(tiny, tmp_path, superclass="")
+    with pytest.raises(CovarianceMissing):
+        Events().train(replace(tiny, covariance=None), tmp_path)
+
+
+def test_given_masks_replace_the_models_own_and_are_mirrored_with_the_pictures(tiny: BaseModel) -> None:
+    masks = torch.rand(2, 1, 8, 8)
+    pictures = prepare_pictures(tiny, random_pictures(2), "cat", tiny.perfusion, seed=0, masks=masks)
+    assert torch.equal(pictures.masks, torch.cat([masks, masks.flip(-1)]))
+    with pytest.raises(PicturesInvalid, match="masks"):
+        prepare_pictures(tiny, random_pictures(2), "cat", tiny.perfusion, seed=0, masks=masks[:1])
+
+
+def test_error_outside_the_mask_costs_nothing_and_the_things_size_does_not_matter() -> None:
+    target, mask = torch.zeros(2, 4, 8, 8), torch.zeros(2, 1, 8, 8)
+    mask[0, :, :1], mask[1] = 1, 0.5
+    output = torch.full_like(target, 3.0)
+    assert float(masked_squared_error(output, target, mask)) == pytest.approx(9.0)
+    output[0, :, 1:] = 100.0
+    assert float(masked_squared_error(output, target, mask)) == pytest.approx(9.0)
