@@ -97,7 +97,7 @@ def migrate() -> None:
     from core.db import migrations
     from core.embedded.stack import running_settings
 
-    migrations.upgrade(running_settings().owner_dsn)
+    migrations.upgrade(running_settings(Settings()).owner_dsn)
 
 
 @admin.command()
@@ -148,7 +148,7 @@ def _owner_session(settings: Settings | None = None) -> Iterator[Session]:
     from core.db.engine import sync_engine
     from core.embedded.stack import running_settings
 
-    engine = sync_engine((settings or running_settings()).owner_dsn)
+    engine = sync_engine((settings or running_settings(Settings())).owner_dsn)
     try:
         with Session(engine) as session, session.begin():
             yield session
@@ -161,7 +161,7 @@ def _become(module: str) -> None:
     from core.embedded.stack import running_settings
 
     arguments = [sys.executable, "-m", module]
-    os.execve(sys.executable, arguments, child_environment(running_settings()))  # noqa: S606 - no shell is wanted
+    os.execve(sys.executable, arguments, child_environment(running_settings(Settings())))  # noqa: S606 - no shell is wanted
 
 
 def _status(stack: Stack) -> str:

@@ -1,15 +1,23 @@
-"""Waiting in tests: for a condition, never for a time."""
+"""Waiting for what another process does, and looking whether it is still there."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
-def until(condition: Callable[[], object], *, seconds: float = 60.0, every: float = 0.05) -> None:
-    """Return once ``condition`` holds; fail when it does not within ``seconds``."""
-    give_up_at = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up_at:
-            raise AssertionError(f"not so within {seconds:.0f} s")
-        time.sleep(every)
+def eventually(is_so: Callable[[], bool], *, within: float = 15) -> bool:
+    """Whether ``is_so`` becomes true within so many seconds."""
+    deadline = time.monotonic() + within
+    while not (so := is_so()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return so
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

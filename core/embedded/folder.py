@@ -58,9 +58,9 @@ class DataFolder:
         return self.path / "logs" / f"{name}.log"
 
     @property
-    def environment_file(self) -> Path:
-        """The running stack's settings as ``LOCKSTEP_...=value`` lines; there while it runs."""
-        return self.path / "environment"
+    def running_file(self) -> Path:
+        """The settings of the stack that runs here; there while it runs."""
+        return self.path / "running.json"
 
     def credentials(self) -> Credentials:
         """This folder's credentials, generated at the first call."""

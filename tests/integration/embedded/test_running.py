@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.integration.embedded.running import COMMAND, PROJECT, RunningStack, eventually
+from tests.integration.embedded.running import COMMAND, PROJECT, RunningStack
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_each_part_logs_in_as_a_role_that_is_no_superuser(stack: RunningStack) -
 
 
 def test_secrets_are_for_the_owner_of_the_folder_alone(stack: RunningStack) -> None:
-    secret = ["credentials.json", "environment", "valkey/valkey.conf"]
+    secret = ["credentials.json", "running.json", "valkey/valkey.conf"]
     assert {oct((stack.folder / name).stat().st_mode & 0o777) for name in secret} == {"0o600"}
     assert (stack.folder / "postgres" / "run").stat().st_mode & 0o777 == 0o700
 

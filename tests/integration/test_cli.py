@@ -1,0 +1,92 @@
+"""``lockstepd``: the operator's commands, against a deployment named by the environment."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from typer.testing import CliRunner, Result
+
+from core.cli import app, main
+from core.db.engine import sync_engine
+from core.tenants import keys
+
+
+@pytest.fixture
+def deployment(postgres_url: URL, tmp_path: Path) -> dict[str, str]:
+    return {"LOCKSTEP_DATABASE_URL": postgres_url.render_as_string(), "LOCKSTEP_DATA_DIR": str(tmp_path)}
+
+
+def _run(deployment: dict[str, str], *arguments: str) -> Result:
+    result = CliRunner().invoke(app, arguments, env=deployment)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def _find(pattern: str, result: Result) -> str:
+    found = re.search(pattern, result.stdout)
+    assert found is not None, result.output
+    return found.group(1)
+
+
+def _tenant_of(key: str, url: URL) -> str | None:
+    engine = sync_engine(url)
+    with engine.connect() as connection:
+        statement = text("SELECT tenant_id FROM api_keys WHERE key_sha256 = :digest")
+        found = connection.execute(statement, {"digest": keys.digest(key)}).scalar()
+    engine.dispose()
+    return found
+
+
+def test_creating_a_tenant_prints_its_id_and_a_key_that_works(deployment: dict[str, str], postgres_url: URL) -> None:
+    result = _run(deployment, "admin", "create-tenant", "acme")
+    tenant, key = _find(r"tenant: (\S+)", result), _find(r"key: (\S+)", result)
+    assert keys.is_well_formed(key)
+    assert _tenant_of(key, postgres_url) == tenant
+
+
+def test_a_tenant_can_get_another_key(deployment: dict[str, str], postgres_url: URL) -> None:
+    tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
+    key = _find(r"key: (\S+)", _run(deployment, "admin", "create-key", tenant))
+    assert _tenant_of(key, postgres_url) == tenant
+
+
+def test_migrating_a_database_that_is_up_to_date_does_nothing(deployment: dict[str, str]) -> None:
+    assert _run(deployment, "migrate").output == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["admin", "create-key", "ten_unknown"], "No tenant ten_unknown"),
+        (["admin", "create-tenant", "acme"], "start `lockstepd up`, or set LOCKSTEP_DATABASE_URL"),
+    ],
+)
+def test_what_an_operator_can_act_on_is_a_message_and_no_traceback(
+    deployment: dict[str, str],
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "LOCKSTEP_DATABASE_URL" in message:
+        deployment |= {"LOCKSTEP_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/lockstep"}
+    for name, value in deployment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["lockstepd", *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    output = capsys.readouterr().err
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_command_line_needs_no_part_of_the_system() -> None:
+    check = "import sys, core.cli; print(sorted({'torch', 'celery', 'fastapi', 'redis', 'boto3'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

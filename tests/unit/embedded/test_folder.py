@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core.embedded.errors import AlreadyRunning, EmbeddedError
+from core.embedded.folder import DataFolder
+
+
+def test_credentials_are_made_once_and_are_different_in_every_folder(tmp_path: Path) -> None:
+    first = DataFolder.open(tmp_path / "first").credentials()
+    assert DataFolder.open(tmp_path / "first").credentials() == first
+    assert DataFolder.open(tmp_path / "second").credentials() != first
+    assert (tmp_path / "first" / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:
+    folder = DataFolder.open(tmp_path / "data")
+    with folder.lock(), pytest.raises(AlreadyRunning, match=f"process {os.getpid()}"), folder.lock():
+        pass
+    with folder.lock():
+        pass
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        os.chown(theirs, 12345, 12345)
+    else:
+        theirs = Path("/usr")
+    with pytest.raises(EmbeddedError, match="belongs to another user"):
+        DataFolder.open(theirs)
+
+
+def test_nobody_but_the_owner_lists_the_folder(tmp_path: Path) -> None:
+    folder = DataFolder.open(tmp_path / "data")
+    assert folder.path.stat().st_mode & 0o066 == 0
