@@ -43,4 +43,3 @@ def model_names(ids: Collection[str]) -> Select[str, str]:
 def models() -> Select[Model]:
     """Every model, by name."""
     return select(Model).order_by(Model.name)
-

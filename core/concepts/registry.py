@@ -22,14 +22,12 @@ async def create(session: AsyncSession, *, tenant_id: str, name: str, superclass
 
 async def get_or_create(session: AsyncSession, *, tenant_id: str, name: str, superclass: str, model: Model) -> Concept:
     """The concept of that name, made where there is none, also when two requests want it at once."""
-    return await _insert(
-        session, tenant_id=tenant_id, name=name, superclass=superclass, model=model
-    ) or await get(session, name, param="concept")
+    return await _insert(session, tenant_id=tenant_id, name=name, superclass=superclass, model=model) or await get(
+        session, name, param="concept"
+    )
 
 
-async def _insert(
-    session: AsyncSession, *, tenant_id: str, name: str, superclass: str, model: Model
-) -> Concept | None:
+async def _insert(session: AsyncSession, *, tenant_id: str, name: str, superclass: str, model: Model) -> Concept | None:
     statement = statements.insert_concept(
         concept_id=new_id("cpt"), tenant_id=tenant_id, name=name, superclass=superclass, model_id=model.id
     )

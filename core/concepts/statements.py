@@ -62,6 +62,4 @@ def versions_of(concept_id: str) -> Select[ConceptVersion, File]:
 
 def versions_among(pairs: Collection[tuple[str, int]]) -> Select[ConceptVersion]:
     """These versions of these concepts."""
-    return select(ConceptVersion).where(
-        tuple_(ConceptVersion.concept_id, ConceptVersion.version).in_(list(pairs))
-    )
+    return select(ConceptVersion).where(tuple_(ConceptVersion.concept_id, ConceptVersion.version).in_(list(pairs)))

@@ -14,6 +14,8 @@ from sqlalchemy import URL, Connection, create_engine, text
 
 from core.db.tables import METADATA
 
+SCRIPTS = str(files("migrations"))
+
 # Two servers that start together must not migrate together.
 _LOCK = text("SELECT pg_advisory_lock(hashtext('lockstep.migrations'))")
 
@@ -49,6 +51,6 @@ def _locked(owner_url: URL) -> Iterator[Connection]:
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(files("migrations")))
+    config.set_main_option("script_location", SCRIPTS)
     config.attributes["connection"] = connection
     return config

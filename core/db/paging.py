@@ -24,6 +24,7 @@ class Paged(Protocol):
 
 
 P = TypeVar("P", bound=Paged)
+P_co = TypeVar("P_co", bound=Paged, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Page(Generic[P]):
     has_more: bool
 
 
-class PageStatement(Protocol[P]):
+class PageStatement(Protocol[P_co]):
     """Builds the statement of one page."""
 
-    def __call__(self, *, after: Place | None, before: Place | None, limit: int) -> Select[P]:
+    def __call__(self, *, after: Place | None, before: Place | None, limit: int) -> Select[P_co]:
         """The rows after (older than) or before (newer than) a place, nearest first."""
 
 

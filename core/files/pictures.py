@@ -44,7 +44,8 @@ def normalise(data: bytes, *, max_pixels: int) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureTooLarge(f"The picture has more than {max_pixels} pixels.", param="file") from error
     except Exception as error:  # decoders raise whatever broken bytes lead them to
-        raise PictureUnreadable("The file is not a PNG, JPEG, WebP or GIF picture, or is damaged.", param="file") from error
+        detail = "The file is not a PNG, JPEG, WebP or GIF picture, or it is damaged."
+        raise PictureUnreadable(detail, param="file") from error
     encoded = io.BytesIO()
     upright.save(encoded, "PNG", compress_level=_COMPRESSION)
     return Picture(encoded.getvalue(), upright.width, upright.height)

@@ -138,7 +138,7 @@ def picture_size(facts: ModelFacts, wanted: tuple[int, int] | None) -> tuple[int
     width, height = wanted or (facts.size, facts.size)
     step, most = facts.size_multiple, facts.max_size
     if any(side % step or not step <= side <= most for side in (width, height)):
-        detail = f"The model {facts.name!r} draws sides that are multiples of {step} up to {most}, not {width}x{height}."
+        detail = f"The model {facts.name!r} draws sides of multiples of {step}, up to {most}: not {width}x{height}."
         raise SizeUnsupported(detail, param="size")
     return width, height
 

@@ -74,7 +74,7 @@ class WebhookClient:
         except WebhookTargetRefused as refused:
             exchange.error = refused.detail
         except TimeoutError:
-            exchange.error = f"No answer within {self._deadline.total_seconds():.0f} s."
+            exchange.error = f"No answer within {self._deadline.total_seconds():g} s."
         except OSError as error:
             exchange.error = f"The host name cannot be resolved: {error.strerror}."
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:

@@ -35,6 +35,26 @@ DELETE_ENDPOINT = text("""
     RETURNING id
 """)
 
+
+def delivery_by_id(delivery_id: str) -> Select[WebhookDelivery]:
+    """One delivery, as the session's tenant sees it."""
+    return select(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
+
+
+def deliveries_page(
+    *, endpoint_id: str, after: Place | None, before: Place | None, limit: int
+) -> Select[WebhookDelivery]:
+    """An endpoint's deliveries, nearest to a place first."""
+    return nearest_first(
+        select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id),
+        WebhookDelivery.created_at,
+        WebhookDelivery.id,
+        after=after,
+        before=before,
+        limit=limit,
+    )
+
+
 # --- sending ----------------------------------------------------------------------------------------------------
 
 # A fair handful of what is due. The recursion steps from endpoint to endpoint through the index of owed deliveries,

@@ -6,6 +6,7 @@ The session carries the tenant (``core.db.engine.bind_tenant``); another tenant'
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,7 +15,7 @@ from core.errors import Invalid, NotFound
 from core.ids import new_id
 from core.jobs.events import EVENT_TYPES
 from core.webhooks import statements
-from core.webhooks.models import WebhookEndpoint
+from core.webhooks.models import WebhookDelivery, WebhookEndpoint
 from core.webhooks.signing import new_secret
 from core.webhooks.target_policy import TargetPolicy
 
@@ -91,6 +92,21 @@ async def delete_endpoint(session: AsyncSession, endpoint_id: str) -> None:
     deleted = await session.execute(statements.DELETE_ENDPOINT, {"endpoint_id": endpoint_id})
     if deleted.one_or_none() is None:
         raise _missing(endpoint_id)
+
+
+async def list_deliveries(
+    session: AsyncSession, endpoint_id: str, *, after: str | None, before: str | None, limit: int
+) -> Page[WebhookDelivery]:
+    """A page of what was or is to be sent to an endpoint, newest first; raises NotFound."""
+    await get_endpoint(session, endpoint_id)
+    return await read_page(
+        session,
+        partial(statements.deliveries_page, endpoint_id=endpoint_id),
+        by_id=statements.delivery_by_id,
+        after=after,
+        before=before,
+        limit=limit,
+    )
 
 
 def _known(event_types: Iterable[str]) -> list[str]:

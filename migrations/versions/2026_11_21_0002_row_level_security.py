@@ -79,6 +79,7 @@ def upgrade() -> None:
     )
     op.execute("GRANT SELECT ON models TO lockstep_api")
     op.execute("GRANT SELECT ON pools TO lockstep_api")
+    op.execute("GRANT SELECT ON alembic_version TO lockstep_api")  # whether the database fits the code
     for table in (*API_RIGHTS, "models", *SHARED_TABLES):
         op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO lockstep_worker")
     op.execute("GRANT USAGE ON SEQUENCE fence TO lockstep_worker")
@@ -106,4 +107,5 @@ def downgrade() -> None:
         op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     for table in (*API_RIGHTS, "models", *SHARED_TABLES):
         op.execute(f"REVOKE ALL ON {table} FROM lockstep_api, lockstep_worker")
+    op.execute("REVOKE ALL ON alembic_version FROM lockstep_api")
     op.execute("DROP FUNCTION app_tenant()")

@@ -1,10 +1,12 @@
-"""Taking files in and throwing them away. Nothing is left behind by what fails half-way."""
+"""A tenant's files: taken in, looked up, thrown away. Nothing is left behind by what fails half-way."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.transactions import Transactions
 from core.errors import Conflict, NotFound, StorageUnavailable
@@ -27,7 +29,9 @@ async def keep_picture(
         store.put, keys.upload(tenant_id, file_id), picture.png, media_type=pictures.MEDIA_TYPE
     )
     try:
-        return await _record(transactions, file_id, tenant_id, name, stored, picture)
+        return await _record(
+            transactions, stored, file_id=file_id, tenant_id=tenant_id, name=plain_name(name), picture=picture
+        )
     except BaseException:
         with contextlib.suppress(StorageUnavailable):
             await asyncio.to_thread(store.delete, stored.key)
@@ -35,14 +39,14 @@ async def keep_picture(
 
 
 async def _record(
-    transactions: Transactions, file_id: str, tenant_id: str, name: str, stored: StoredObject, picture: Picture
+    transactions: Transactions, stored: StoredObject, *, file_id: str, tenant_id: str, name: str, picture: Picture
 ) -> File:
     async with transactions() as session:
         file = File(
             id=file_id,
             tenant_id=tenant_id,
             purpose="picture",
-            name=plain_name(name),
+            name=name,
             key=stored.key,
             media_type=pictures.MEDIA_TYPE,
             size_bytes=stored.size_bytes,
@@ -56,15 +60,21 @@ async def _record(
     return file
 
 
+async def get(session: AsyncSession, file_id: str) -> File:
+    """What is known of a file; raises NotFound."""
+    file = await session.scalar(statements.file_by_id(file_id))
+    if file is None:
+        raise NotFound(f"No file {file_id}.", param="id")
+    return file
+
+
 async def delete(transactions: Transactions, store: ObjectStore, file_id: str) -> None:
     """Remove a file's bytes, then its row: what was reported deleted is gone.
 
     Raises NotFound, Conflict for a concept's file, and StorageUnavailable, after which the file may be deleted again.
     """
     async with transactions() as session:
-        file = await session.scalar(statements.file_by_id(file_id))
-    if file is None:
-        raise NotFound(f"No file {file_id}.", param="id")
+        file = await get(session, file_id)
     if file.purpose == "concept":
         raise Conflict("This file is a version of a concept: delete the concept instead.", param="id")
     await asyncio.to_thread(store.delete, file.key)

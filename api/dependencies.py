@@ -1,0 +1,98 @@
+"""What routes ask for by type: who calls, with which right, and the database as that tenant sees it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from api.urls import Urls
+from core.config import Settings
+from core.db.transactions import Transactions, tenant_transactions
+from core.errors import Unauthenticated
+from core.jobs.acceptance import SEEDS
+from core.jobs.submission import QueueLimits
+from core.storage.s3 import ObjectStore
+from core.tenants.authentication import Caller, authenticate
+from core.webhooks.target_policy import TargetPolicy
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one process of the API works with."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    store: ObjectStore
+    urls: Urls
+    queue: QueueLimits
+    webhook_targets: TargetPolicy
+    decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
+
+
+def _resources(request: Request) -> Resources:
+    resources = request.app.state.resources
+    assert isinstance(resources, Resources)
+    return resources
+
+
+Server = Annotated[Resources, Depends(_resources)]
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
+
+
+async def _caller(server: Server, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    if sent is None:
+        raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
+    async with server.engine.connect() as connection:
+        # One statement that writes nothing: no transaction to begin and end around it.
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        return await authenticate(connection, sent.credentials)
+
+
+AnyCaller = Annotated[Caller, Depends(_caller)]
+
+
+def _with_scope(scope: str) -> Callable[[Caller], Caller]:
+    def caller(caller: AnyCaller) -> Caller:
+        caller.require(scope)
+        return caller
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(_with_scope("read"))]
+Trainer = Annotated[Caller, Depends(_with_scope("train"))]
+Generator = Annotated[Caller, Depends(_with_scope("generate"))]
+Administrator = Annotated[Caller, Depends(_with_scope("admin"))]
+
+
+def _transactions(server: Server, caller: AnyCaller) -> Transactions:
+    return tenant_transactions(server.sessions, caller.tenant_id)
+
+
+TenantTransactions = Annotated[Transactions, Depends(_transactions)]
+"""For routes that wait or stream: a transaction for each look, none in between."""
+
+
+async def _session(transactions: TenantTransactions) -> AsyncIterator[AsyncSession]:
+    async with transactions() as session:
+        yield session
+
+
+# `scope="function"` ends the transaction when the route returns, before the answer is sent: what a client was told
+# has been committed.
+TenantSession = Annotated[AsyncSession, Depends(_session, scope="function")]
+"""For all other routes: the request's one transaction."""
+
+
+def draw_seed() -> int:
+    """A seed for a job that asks for none."""
+    return secrets.randbelow(SEEDS)

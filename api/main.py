@@ -1,0 +1,86 @@
+"""Putting the application together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+from api import errors, openapi
+from api.dependencies import Resources
+from api.middleware import BodyLimit, RequestContext
+from api.routes import concepts, events, files, generations, health, jobs, models, trainings, webhook_endpoints
+from api.urls import Urls
+from core.config import Settings
+from core.db.engine import async_engine
+from core.jobs.submission import QueueLimits
+from core.storage.s3 import ObjectStore
+from core.webhooks.target_policy import TargetPolicy
+
+_ROUTES = (files, concepts, models, trainings, generations, jobs, events, webhook_endpoints, health)
+_MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
+_DECODERS = 2
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API with everything it works with; connections are made when they are needed."""
+    app = FastAPI(
+        title="Lockstep",
+        version=_version(),
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.resources = _resources(settings)
+    errors.install(app)
+    openapi.install(app)
+    for module in _ROUTES:
+        app.include_router(module.router)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + _MULTIPART_OVERHEAD)
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _resources(settings: Settings) -> Resources:
+    engine = async_engine(settings.api_dsn)
+    return Resources(
+        settings=settings,
+        engine=engine,
+        sessions=async_sessionmaker(engine, expire_on_commit=False),
+        store=ObjectStore.from_settings(settings),
+        urls=Urls(settings.base_url),
+        queue=QueueLimits(
+            pool=settings.pool,
+            max_attempts=settings.max_attempts,
+            tenant_max_running=settings.tenant_max_running,
+        ),
+        webhook_targets=TargetPolicy.parse(settings.webhook_allow),
+        decoders=CapacityLimiter(_DECODERS),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.resources.engine.dispose()
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Operations are named after their functions: clients are generated from the document."""
+    return route.name
+
+
+def _version() -> str:
+    try:
+        return version("lockstep-server")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

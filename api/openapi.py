@@ -1,0 +1,80 @@
+"""The OpenAPI document: what FastAPI derives, with every error described as the problem it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.errors import MEDIA_TYPE
+from api.schemas.problems import Problem
+
+TAGS = [
+    {"name": "Files", "description": "Pictures that are uploaded, and what jobs produce."},
+    {"name": "Concepts", "description": "What was learned of a thing; prompts name it as `<name>`."},
+    {"name": "Models", "description": "Base models: their sizes, their words, their defaults."},
+    {"name": "Trainings", "description": "Jobs that learn a concept from pictures."},
+    {"name": "Generations", "description": "Jobs that draw pictures of a prompt."},
+    {"name": "Jobs", "description": "Jobs of every kind, their attempts and their events."},
+    {"name": "Events", "description": "Everything that happened, in order."},
+    {"name": "Webhooks", "description": "Addresses that events are sent to."},
+    {"name": "Health", "description": "Whether the server lives and is ready."},
+]
+
+DESCRIPTION = """\
+Teach it once, render it in one step: upload pictures of a thing, train a concept of it, draw it wherever you like.
+
+Send your API key as `Authorization: Bearer lk_live_...`. Errors are problem details (RFC 9457) with a stable `code`.
+Requests that make a job take an `Idempotency-Key`, and `Prefer: wait=N` holds the answer until the job has ended.
+"""
+
+_REF = "#/components/schemas/{model}"
+_COMMON = {
+    "401": "The API key is missing or does not work.",
+    "403": "The API key lacks the scope this needs.",
+    "422": "The request can never succeed as it stands.",
+    "503": "The server cannot answer now; try again.",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Serve the document under ``/openapi.json``; it is made at the first request."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _describe_problems(made)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to change the document
+
+
+def _describe_problems(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for replaced in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(replaced, None)
+    problem = Problem.model_json_schema(ref_template=_REF)
+    schemas |= problem.pop("$defs")
+    schemas["Problem"] = problem
+    for path, operations in document["paths"].items():
+        if not path.startswith("/v1/"):
+            continue
+        for operation in operations.values():
+            described = dict(_COMMON)
+            if "{" in path:
+                described["404"] = "No such thing belongs to the caller."
+            if operation.get("requestBody"):
+                described |= {"409": "The request contradicts the present state.", "413": "The body is too large."}
+            for status, description in described.items():
+                operation["responses"][status] = {
+                    "description": description,
+                    "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
+                }

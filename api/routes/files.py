@@ -1,0 +1,88 @@
+"""`/v1/files`: pictures that customers upload, and what jobs produce."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import anyio
+from fastapi import APIRouter, Query, Request, Response, UploadFile
+
+from api import content
+from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
+from api.pagination import WantedPage, list_of
+from api.schemas.common import ListOf
+from api.schemas.files import File
+from core.db.paging import read_page
+from core.errors import TooLarge
+from core.files import library, pictures, statements
+
+router = APIRouter(prefix="/v1/files", tags=["Files"])
+
+
+@router.post("", status_code=201)
+async def create_file(
+    file: UploadFile, caller: Trainer, transactions: TenantTransactions, server: Server, response: Response
+) -> File:
+    """Upload a picture: PNG, JPEG, WebP, or a GIF's first frame.
+
+    It is recognised by its content, turned upright, freed of metadata (such as the place) and stored as PNG.
+    """
+    data = await file.read()
+    limit = server.settings.max_upload_bytes
+    if len(data) > limit:
+        raise TooLarge(f"The file has {len(data)} bytes; {limit} are accepted.", param="file")
+    picture = await anyio.to_thread.run_sync(
+        partial(pictures.normalise, data, max_pixels=server.settings.max_picture_pixels), limiter=server.decoders
+    )
+    kept = await library.keep_picture(
+        transactions, server.store, tenant_id=caller.tenant_id, name=file.filename or "", picture=picture
+    )
+    response.headers["Location"] = server.urls.file(kept.id)
+    return File.of(kept, server.urls)
+
+
+@router.get("")
+async def list_files(
+    _: Reader,
+    session: TenantSession,
+    page: WantedPage,
+    server: Server,
+    purpose: Annotated[Literal["picture", "output", "concept"] | None, Query(description="Only these.")] = None,
+) -> ListOf[File]:
+    """List files, newest first."""
+    rows = partial(statements.files_page, purpose=purpose)
+    found = await read_page(
+        session, rows, by_id=statements.file_by_id, after=page.after, before=page.before, limit=page.limit
+    )
+    return list_of(found, lambda file: File.of(file, server.urls))
+
+
+@router.get("/{file_id}")
+async def get_file(file_id: str, _: Reader, session: TenantSession, server: Server) -> File:
+    """Get what is known of a file."""
+    return File.of(await library.get(session, file_id), server.urls)
+
+
+@router.get(
+    "/{file_id}/content",
+    response_class=Response,
+    responses={
+        200: {"description": "The bytes.", "content": {"application/octet-stream": {}}},
+        206: {"description": "The range of bytes asked for."},
+        304: {"description": "The client has them already."},
+    },
+)
+async def get_file_content(
+    file_id: str, request: Request, _: Reader, transactions: TenantTransactions, server: Server
+) -> Response:
+    """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer."""
+    async with transactions() as session:
+        file = await library.get(session, file_id)
+    return await content.serve(request, file, server.store)
+
+
+@router.delete("/{file_id}", status_code=204)
+async def delete_file(file_id: str, _: Trainer, transactions: TenantTransactions, server: Server) -> None:
+    """Delete a file's bytes for good. A job that still needs it will fail."""
+    await library.delete(transactions, server.store, file_id)

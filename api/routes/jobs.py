@@ -1,0 +1,76 @@
+"""`/v1/jobs`: jobs of every kind, their attempts and what happens to them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+
+from api import streaming
+from api.dependencies import AnyCaller, Reader, Server, TenantSession, TenantTransactions
+from api.jobs import StateFilter, list_jobs, read_job, show
+from api.pagination import WantedPage
+from api.schemas.common import ListOf
+from api.schemas.jobs import Attempt, Job, JobWithAttempts, shown, with_attempts
+from api.waiting import Wait
+from core.events.feed import follow_job
+from core.jobs import submission
+from core.jobs.reading import get_attempts, get_job
+from core.jobs.states import JobKind
+
+router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
+
+_SCOPES = {JobKind.TRAINING: "train", JobKind.GENERATION: "generate"}
+
+
+@router.get("")
+async def list_all_jobs(
+    _: Reader,
+    session: TenantSession,
+    page: WantedPage,
+    server: Server,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    state: StateFilter = None,
+) -> ListOf[Job]:
+    """List jobs of every kind, newest first."""
+    return await list_jobs(session, page, shown, server.urls, kind=kind, state=state)
+
+
+@router.get("/{job_id}")
+async def get_any_job(
+    job_id: str, _: Reader, transactions: TenantTransactions, server: Server, wait: Wait, response: Response
+) -> JobWithAttempts:
+    """Get a job and the attempts at it; with `Prefer: wait=N` once it has ended."""
+    job = await read_job(transactions, job_id, kind=None, wait=wait, response=response)
+    async with transactions() as session:
+        attempts = [Attempt.of(attempt) for attempt in await get_attempts(session, job_id)]
+        return with_attempts(await show(session, job, shown, server.urls), attempts)
+
+
+@router.post("/{job_id}/cancel")
+async def cancel_any_job(job_id: str, caller: AnyCaller, session: TenantSession, server: Server) -> Job:
+    """Cancel a job. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
+    job = await get_job(session, job_id)
+    caller.require(_SCOPES[JobKind(job.kind)])
+    return await show(session, await submission.cancel(session, job_id), shown, server.urls)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=Response,
+    responses={200: {"description": "Events, each with its sequence as `id`.", "content": {"text/event-stream": {}}}},
+)
+async def stream_job_events(
+    job_id: str,
+    _: Reader,
+    transactions: TenantTransactions,
+    last_event_id: Annotated[str | None, Header(description="Go on after this event.")] = None,
+) -> Response:
+    """Stream what happens to a job, from its beginning to its end, as server-sent events.
+
+    Each event has the body that webhooks have. After a break go on with `Last-Event-ID`; nothing is lost.
+    """
+    async with transactions() as session:
+        await get_job(session, job_id)
+    after = streaming.sequence_after(last_event_id, job_id)
+    return streaming.stream(follow_job(transactions, job_id, after_sequence=after, interval=streaming.POLL))

@@ -1,0 +1,48 @@
+"""What requests and answers of all resources share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+T = TypeVar("T")
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:  # Postgres has no such text
+        raise ValueError("text may not contain NUL characters")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+ConceptName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+ConceptReference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*|cpt_[a-z0-9]+)$", max_length=64)]
+Reference = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+Superclass = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[^\W_]+([ '-][^\W_]+)*$")
+]
+Time = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
+
+
+class RequestBody(BaseModel):
+    """Base of what clients send: a field that is not known is an error, not a silent loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Resource(BaseModel):
+    """Base of what clients get."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ListOf(Resource, Generic[T]):
+    """One page of a list. Go on with `after=<last_id>` while `has_more`."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    has_more: bool = Field(description="Whether more lies beyond this page, in the direction asked for.")
+    first_id: str | None = Field(description="Id of the first item here: pass it as `before`.")
+    last_id: str | None = Field(description="Id of the last item here: pass it as `after`.")

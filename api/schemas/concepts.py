@@ -1,0 +1,98 @@
+"""Concepts on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Superclass, Time
+from api.urls import Urls
+from core.concepts import models
+from core.concepts.models import ConceptVersion
+from core.files.models import File
+
+
+class CreateConcept(RequestBody):
+    """A concept to be learned later."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "tom", "superclass": "cat"}]})
+
+    name: ConceptName = Field(description="Its placeholder in prompts: lower-case letters, digits, hyphens.")
+    superclass: Superclass = Field(description="What kind of thing it is, in a word or two.")
+    base_model: Reference | None = Field(default=None, description="Name or id; by default the first one registered.")
+
+
+class Concept(Resource):
+    """What Perfusion learns of a thing. Prompts name it as `<name>`."""
+
+    id: str = Field(examples=["cpt_01kaj0c5pmq2v8y4dn6rx3zwte"])
+    object: Literal["concept"] = "concept"
+    name: str = Field(examples=["tom"])
+    superclass: str = Field(examples=["cat"])
+    base_model: str = Field(description="The name of the model it is learned on.", examples=["storybook"])
+    latest_version: int | None = Field(description="Null until a training has succeeded.")
+    created_at: Time
+
+    @classmethod
+    def of(cls, concept: models.Concept, model_name: str) -> Concept:
+        """The concept as it is shown in lists."""
+        return cls(**_members(concept, model_name))
+
+
+class Version(Resource):
+    """What one training made of a concept."""
+
+    object: Literal["concept.version"] = "concept.version"
+    concept_id: str
+    version: int = Field(description="Counts from 1.")
+    key_lock: str = Field(description="The key lock it was trained with.")
+    metrics: dict[str, Any] = Field(description="How well it was learned.")
+    job_id: str = Field(description="The training that made it.")
+    file_id: str
+    size_bytes: int
+    sha256: str
+    created_at: Time
+    content_url: str = Field(description="Where the concept file (safetensors) is.")
+
+    @classmethod
+    def of(cls, version: ConceptVersion, file: File, urls: Urls) -> Version:
+        """The version as it is shown."""
+        return cls(
+            concept_id=version.concept_id,
+            version=version.version,
+            key_lock=version.key_lock,
+            metrics=version.metrics,
+            job_id=version.job_id,
+            file_id=version.file_id,
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
+            created_at=version.created_at,
+            content_url=urls.concept_content(version.concept_id, version.version),
+        )
+
+
+class ConceptWithVersions(Concept):
+    """A concept and what trainings made of it."""
+
+    versions: list[Version] = Field(description="Newest first.")
+
+    @classmethod
+    def with_versions(
+        cls, concept: models.Concept, model_name: str, versions: Sequence[tuple[ConceptVersion, File]], urls: Urls
+    ) -> ConceptWithVersions:
+        """The concept as it is shown on its own."""
+        shown = [Version.of(version, file, urls) for version, file in versions]
+        return cls(**_members(concept, model_name), versions=shown)
+
+
+def _members(concept: models.Concept, model_name: str) -> dict[str, Any]:
+    return {
+        "id": concept.id,
+        "name": concept.name,
+        "superclass": concept.superclass,
+        "base_model": model_name,
+        "latest_version": concept.latest_version,
+        "created_at": concept.created_at,
+    }

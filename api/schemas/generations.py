@@ -1,0 +1,190 @@
+"""Generations on the wire."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Text
+from api.schemas.job import JobBase, job_members
+from api.urls import Urls
+from core.jobs import models
+from core.jobs.params import GenerationParams, KeyLock
+from core.jobs.requests import ConceptChoice, GenerationRequest
+
+
+def _parsed_size(value: object) -> object:
+    """``"512x768"`` or ``512`` as width and height."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, value
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("give WIDTHxHEIGHT as in '512x768', or one number for a square")
+    return int(match[1]), int(match[2])
+
+
+Size = Annotated[
+    tuple[int, int],
+    BeforeValidator(_parsed_size),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d+x\d+$"}, {"type": "integer"}]}),
+]
+
+
+class ChosenConcept(RequestBody):
+    """A concept the prompt names, and how strongly it takes part."""
+
+    id: Reference | None = Field(default=None, description="The concept's id; give this or `name`.")
+    name: ConceptName | None = Field(default=None, description="The concept's name; give this or `id`.")
+    as_: ConceptName | None = Field(
+        default=None, alias="as", description="Its placeholder in this prompt, if it is not to be its name."
+    )
+    version: int | None = Field(default=None, ge=1, description="By default the latest.")
+    key_lock: KeyLock | None = Field(default=None, description="By default the one it was trained with.")
+    gate_bias: float | None = Field(
+        default=None, ge=0, le=1, description="Higher: closer to the text; lower: closer to the pictures."
+    )
+    gate_temperature: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        if (self.id is None) == (self.name is None):
+            raise ValueError("give either id or name")
+        return self
+
+    def as_choice(self) -> ConceptChoice:
+        """The choice in the words of the use case."""
+        return ConceptChoice(
+            concept=self.id or self.name or "",
+            placeholder=self.as_,
+            version=self.version,
+            key_lock=self.key_lock,
+            gate_bias=self.gate_bias,
+            gate_temperature=self.gate_temperature,
+        )
+
+
+class CreateGeneration(RequestBody):
+    """Pictures to be drawn."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "<tom> on the beach"},
+                {
+                    "prompt": "<tom> and <her>",
+                    "concepts": [{"name": "tom", "gate_bias": 0.6}, {"name": "ann", "as": "her"}],
+                },
+            ]
+        }
+    )
+
+    prompt: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(
+        description="What to draw. `<tom>` is your concept `tom`, or the one listed `as` tom."
+    )
+    negative_prompt: Annotated[Text, Field(max_length=2000)] = Field(default="", description="What to keep away from.")
+    concepts: list[ChosenConcept] = Field(
+        default=[], max_length=8, description="Only needed to rename a concept, or to change how it takes part."
+    )
+    model: Reference | None = Field(default=None, description="Name or id; by default that of the concepts.")
+    steps: int | None = Field(default=None, ge=1, le=200)
+    guidance: float | None = Field(default=None, ge=0, le=50)
+    n: int = Field(default=1, ge=1, le=16, description="How many pictures; picture i has seed `seed + i`.")
+    seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
+    size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])
+
+    def as_request(self) -> GenerationRequest:
+        """The request in the words of the use case."""
+        return GenerationRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            concepts=tuple(concept.as_choice() for concept in self.concepts),
+            model=self.model,
+            steps=self.steps,
+            guidance=self.guidance,
+            n=self.n,
+            seed=self.seed,
+            size=self.size,
+        )
+
+
+class UsedConcept(Resource):
+    """A concept as the generation uses it."""
+
+    id: str
+    as_: str = Field(serialization_alias="as", description="Its placeholder in the prompt.")
+    version: int
+    key_lock: KeyLock
+    gate_bias: float
+    gate_temperature: float
+
+
+class GenerationInput(Resource):
+    """What was asked for, with everything that was left open filled in."""
+
+    prompt: str
+    negative_prompt: str
+    concepts: list[UsedConcept]
+    model: str
+    steps: int
+    guidance: float
+    n: int
+    seed: int
+    size: str = Field(examples=["64x64"])
+
+
+class GeneratedImage(Resource):
+    """One picture."""
+
+    file_id: str
+    seed: int = Field(description="The seed that draws this one again.")
+    width: int
+    height: int
+    content_url: str = Field(description="Where its bytes are, for the same API key.")
+
+
+class GenerationResult(Resource):
+    """What was drawn."""
+
+    images: list[GeneratedImage]
+
+
+class GenerationJob(JobBase):
+    """A job that draws pictures of one prompt."""
+
+    object: Literal["generation"] = "generation"
+    kind: Literal["generation"] = "generation"
+    params: GenerationInput
+    result: GenerationResult | None = Field(description="Set once it has succeeded.")
+
+    @classmethod
+    def of(cls, job: models.Job, model_name: str, urls: Urls) -> GenerationJob:
+        """The job as it is shown."""
+        params = GenerationParams.model_validate(job.params)
+        shown = GenerationInput(
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
+            concepts=[
+                UsedConcept(
+                    id=use.concept_id,
+                    as_=use.name,
+                    version=use.version,
+                    key_lock=use.key_lock,
+                    gate_bias=use.gate_bias,
+                    gate_temperature=use.gate_temperature,
+                )
+                for use in params.concepts
+            ],
+            model=model_name,
+            steps=params.steps,
+            guidance=params.guidance,
+            n=params.n,
+            seed=params.seed,
+            size=f"{params.width}x{params.height}",
+        )
+        result = None
+        if job.result is not None:
+            images = [{**image, "content_url": urls.file_content(image["file_id"])} for image in job.result["images"]]
+            result = GenerationResult.model_validate({"images": images})
+        return cls.model_validate({**job_members(job, urls), "params": shown, "result": result})

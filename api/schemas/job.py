@@ -1,0 +1,83 @@
+"""What jobs of every kind have in common on the wire."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.schemas.common import Resource, Time
+from api.urls import Urls
+from core.jobs import models
+from core.jobs.states import JobStage, JobState
+
+
+class JobError(Resource):
+    """Why a job failed."""
+
+    code: str = Field(description="Stable.", examples=["worker-lost"])
+    message: str
+    retryable: bool = Field(description="Whether the same job may succeed another time.")
+
+
+class JobWarning(Resource):
+    """Something about an accepted request that is likely a mistake."""
+
+    code: str = Field(examples=["superclass-unlisted"])
+    message: str
+    param: str | None
+
+
+class JobLinks(Resource):
+    """Where to go from here."""
+
+    self: str
+    events: str = Field(description="A stream of what happens to the job (SSE).")
+    cancel: str = Field(description="POST here to cancel.")
+
+
+class JobBase(Resource):
+    """One unit of work and where it stands."""
+
+    id: str = Field(examples=["job_01kaj0c5pmq2v8y4dn6rx3zwte"])
+    state: JobState = Field(
+        description="`queued` and `running` go on; `succeeded`, `failed`, `canceled` and `expired` are final."
+    )
+    stage: JobStage | None = Field(description="What a running job is busy with.")
+    created_at: Time
+    started_at: Time | None = Field(description="When the latest attempt began.")
+    finished_at: Time | None
+    attempt: int = Field(description="Attempts begun so far.")
+    max_attempts: int
+    progress: dict[str, Any] | None = Field(description="How far it is, as its worker last reported.")
+    cancel_requested: bool = Field(description="Whether somebody asked to cancel; a running job stops shortly after.")
+    gpu_seconds: float = Field(description="GPU time used by all attempts.")
+    error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
+    warnings: list[JobWarning]
+    links: JobLinks
+
+
+JobObject = Literal["training", "generation"]
+
+
+def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
+    """The members that jobs of every kind have."""
+    own = urls.job(job)
+    return {
+        "id": job.id,
+        "object": job.kind,
+        "kind": job.kind,
+        "state": job.state,
+        "stage": job.stage,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "progress": job.progress,
+        "cancel_requested": job.cancel_requested_at is not None,
+        "gpu_seconds": job.gpu_seconds,
+        "error": job.error,
+        "warnings": job.warnings,
+        "links": JobLinks(self=own, events=urls.job_events(job.id), cancel=f"{own}/cancel"),
+    }

@@ -1,0 +1,42 @@
+"""Absolute addresses of what the API serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.jobs.models import Job
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Addresses under the URL by which clients reach the API, without a trailing slash."""
+
+    base: str
+
+    def file(self, file_id: str) -> str:
+        """Where a file is described."""
+        return f"{self.base}/v1/files/{file_id}"
+
+    def concept(self, concept_id: str) -> str:
+        """Where a concept is."""
+        return f"{self.base}/v1/concepts/{concept_id}"
+
+    def webhook_endpoint(self, endpoint_id: str) -> str:
+        """Where a webhook endpoint is."""
+        return f"{self.base}/v1/webhook_endpoints/{endpoint_id}"
+
+    def file_content(self, file_id: str) -> str:
+        """Where a file's bytes are."""
+        return f"{self.base}/v1/files/{file_id}/content"
+
+    def concept_content(self, concept_id: str, version: int) -> str:
+        """Where the file of a concept's version is."""
+        return f"{self.base}/v1/concepts/{concept_id}/content?version={version}"
+
+    def job(self, job: Job) -> str:
+        """Where a job is, under its kind."""
+        return f"{self.base}/v1/{job.kind}s/{job.id}"
+
+    def job_events(self, job_id: str) -> str:
+        """Where a job's events stream."""
+        return f"{self.base}/v1/jobs/{job_id}/events"
