@@ -1,0 +1,124 @@
+"""An outbox on a real database: events written as the API writes them, sent by senders whose clock can be ahead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from core.catalog import registration
+from core.db.engine import async_engine, bind_tenant
+from core.embedded.postgres import API, WORKER
+from core.jobs import submission
+from core.jobs.params import GenerationParams
+from core.jobs.submission import QueueLimits
+from core.tenants import provisioning
+from core.webhooks import subscriptions
+from core.webhooks.client import WebhookClient
+from core.webhooks.models import WebhookEndpoint
+from core.webhooks.sender import Sender, SendLimits
+from core.webhooks.target_policy import TargetPolicy
+from tests.integration.webhooks.receiver import Receiver, receiving
+
+QUEUE = QueueLimits(pool="gpu", max_attempts=3, tenant_max_running=16)
+LOOPBACK = TargetPolicy.parse(["127.0.0.0/8"])
+LIMITS = SendLimits()
+NO_GRACE = timedelta(0)
+
+
+class Outbox:
+    """Tenants, their endpoints and their events."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.owners = async_engine(url)
+        self.api = async_engine(url.set(username=API))
+
+    async def tenant(self, name: str = "acme") -> str:
+        async with AsyncSession(self.owners) as session, session.begin():
+            return await session.run_sync(lambda sync: provisioning.create_tenant(sync, name).id)
+
+    @asynccontextmanager
+    async def as_api(self, tenant_id: str) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(self.api, expire_on_commit=False) as session, session.begin():
+            bind_tenant(session, tenant_id)
+            yield session
+
+    async def endpoint(self, tenant_id: str, url: str, *event_types: str) -> WebhookEndpoint:
+        async with self.as_api(tenant_id) as session:
+            endpoint, _ = await subscriptions.create_endpoint(
+                session, tenant_id, url=url, name="hook", event_types=event_types, policy=LOOPBACK
+            )
+        return endpoint
+
+    async def happen(self, tenant_id: str, count: int = 1) -> list[str]:
+        """Let so many jobs be queued; the ids of the events that tell of it."""
+        async with AsyncSession(self.owners) as session, session.begin():
+            await session.run_sync(lambda sync: registration.register(sync, pool="gpu", locations=["models/none"]))
+            model_id = await session.scalar(text("SELECT id FROM models"))
+        params = GenerationParams(
+            prompt="a cat", model_id=str(model_id), steps=1, guidance=1, n=1, seed=1, width=64, height=64
+        )
+        async with self.as_api(tenant_id) as session:
+            jobs = [await submission.submit(session, tenant_id, params, limits=QUEUE) for _ in range(count)]
+        return [f"evt_{job.id[4:]}000001" for job in jobs]
+
+    @asynccontextmanager
+    async def sender(
+        self,
+        *,
+        ahead: timedelta = timedelta(0),
+        policy: TargetPolicy = LOOPBACK,
+        limits: SendLimits = LIMITS,
+    ) -> AsyncIterator[Sender]:
+        """A sender whose database clock is ``ahead``; what it still has in flight at the end is cut off."""
+        options = f"-c lockstep.clock_offset=PT{ahead.total_seconds():.3f}S"
+        engine = create_async_engine(self.url.set(username=WORKER), connect_args={"options": options})
+        client = WebhookClient(policy)
+        sender = Sender(async_sessionmaker(engine, expire_on_commit=False), client, jitter=lambda: 0.5, limits=limits)
+        try:
+            yield sender
+        finally:
+            await sender.finish(NO_GRACE)
+            client.close()
+            await engine.dispose()
+
+    async def rows(self, sql: str, **values: Any) -> list[Any]:
+        async with self.owners.begin() as connection:
+            result = await connection.execute(text(sql), values)
+            return list(result.all()) if result.returns_rows else []
+
+    async def delivery(self, event_id: str) -> Any:
+        (row,) = await self.rows("SELECT * FROM webhook_deliveries WHERE event_id = :id", id=event_id)
+        return row
+
+    async def attempts(self, event_id: str) -> list[Any]:
+        return await self.rows(
+            "SELECT a.* FROM webhook_attempts a JOIN webhook_deliveries d ON d.id = a.delivery_id"
+            " WHERE d.event_id = :id ORDER BY a.attempt",
+            id=event_id,
+        )
+
+    async def states(self) -> list[str]:
+        return [row.state for row in await self.rows("SELECT state FROM webhook_deliveries ORDER BY id")]
+
+
+@pytest.fixture
+async def outbox(new_database: Callable[[], URL]) -> AsyncIterator[Outbox]:
+    """An empty outbox in a database of its own."""
+    made = Outbox(new_database())
+    yield made
+    await made.owners.dispose()
+    await made.api.dispose()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that accepts everything until told otherwise."""
+    async with receiving() as opened:
+        yield opened
