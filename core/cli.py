@@ -166,17 +166,13 @@ def _become(module: str) -> None:
 
 def _status(stack: Stack) -> str:
     url, folder = stack.settings.base_url, stack.settings.data_dir
-    return "\n".join(
-        (
-            "Lockstep is ready.",
-            f"  API      {url}",
-            f"  Reference {url}/docs",
-            f"  Data     {folder}",
-            f"  Logs     {folder / 'logs'}",
-            "  A key    lockstepd admin create-tenant NAME",
-            "Ctrl-C stops it.",
-        )
-    )
+    return f"""Lockstep is ready.
+  API        {url}
+  Reference  {url}/docs
+  Data       {folder}
+  Logs       {folder / "logs"}
+  A key      lockstepd admin create-tenant NAME
+Ctrl-C stops it."""
 
 
 def _say(text: str) -> None:

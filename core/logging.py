@@ -23,6 +23,7 @@ def configure_logging(service: str, *, level: int = logging.INFO, stream: TextIO
     """Send every logger's lines to ``stream``, each marked with ``service``."""
 
     def mark(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.pop("color_message", None)  # uvicorn's message once more, with terminal colours
         return {"service": service, **event}
 
     shared: Sequence[Processor] = (
