@@ -15,6 +15,11 @@ def eventually(is_so: Callable[[], bool], *, within: float = 15) -> bool:
     return so
 
 
+def until(is_so: Callable[[], object], *, seconds: float = 60) -> None:
+    """Return once ``is_so`` becomes true; fail when it does not within so many seconds."""
+    assert eventually(lambda: bool(is_so()), within=seconds), f"not so within {seconds:.0f} s"
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that ended and that nobody has waited for does not."""
     try:
