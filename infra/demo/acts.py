@@ -85,8 +85,8 @@ def _subscribed(lockstep: Lockstep, receiver: Receiver) -> Iterator[None]:
 
 
 def _collect(lockstep: Lockstep, receiver: Receiver, job_ids: set[str]) -> Webhooks:
-    """Compare what the receiver got with the server's own list of events."""
-    sent = {event.id for event in lockstep.events.list(limit=100) if event.data["id"] in job_ids}
+    """Compare what the receiver got with what the server recorded."""
+    sent = {event.id for job_id in job_ids for event in lockstep.jobs.events(job_id)}
     missing = receiver.wait_for(sent, seconds=_GRACE_SECONDS)
     return Webhooks(
         sent=len(sent),

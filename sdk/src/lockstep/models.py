@@ -164,7 +164,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page of a list, newest first. Iterating goes on through the pages that follow; ``data`` is this page only."""
+    """One page of a list. Iterating goes on through the pages that follow; ``data`` is this page only."""
 
     data: tuple[T, ...]
     has_more: bool

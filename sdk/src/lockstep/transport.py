@@ -54,13 +54,14 @@ class Transport:
         file: File | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        repeat: bool = True,
     ) -> httpx.Response:
-        """Make something; the same idempotency key goes with every try, so the server makes it once."""
+        """Make something. Every try carries the same idempotency key; ``repeat=False`` allows one try only."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
         body = {"files": {"file": file}} if file is not None else {"json": _given(json)}
-        return self._call("POST", path, headers=headers, **body)
+        return self._call("POST", path, repeat=repeat, headers=headers, **body)
 
     @contextlib.contextmanager
     def stream(self, path: str, headers: Mapping[str, str], *, read_timeout: float) -> Iterator[httpx.Response]:
@@ -84,12 +85,14 @@ class Transport:
             raise self._meaning_of(error) from error
         self._sleep(pause)
 
-    def _call(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _call(self, method: str, path: str, *, repeat: bool = True, **request: Any) -> httpx.Response:
         failures = 0
         while True:
             try:
                 return self._http.request(method, path, **request).raise_for_status()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                if not repeat:
+                    raise self._meaning_of(error) from error
                 failures += 1
                 self.pause_after(failures, error)
 

@@ -91,6 +91,13 @@ def test_an_upload_is_sent_whole_again():
     assert all(b"pixels" in request.read() for request in server.requests)
 
 
+def test_what_must_not_be_doubled_is_tried_once():
+    server = ScriptedServer(httpx.ReadError("reset"))
+    with pytest.raises(ConnectionFailed):
+        server.transport().post("/v1/webhook_endpoints", {}, repeat=False)
+    assert len(server.requests) == 1
+
+
 def test_a_server_that_stays_away_is_given_up():
     server = ScriptedServer(*[httpx.ConnectError("refused")] * 4)
     with pytest.raises(ConnectionFailed, match="refused"):
