@@ -36,6 +36,10 @@ SIGHTINGS: Final = Mixture(plain=0.3, accessory=0.35, pair=0.0, night=0.2, sketc
 """How an identity is shown to its judge; a sketch has no colour to know it by."""
 
 
+_BATCHES_PER_SEED: Final = 1_000_000
+"""Batches are numbered on from here for each seed, so that another seed means other pictures."""
+
+
 @dataclass(frozen=True)
 class JudgeSettings:
     """How to train one judge."""
@@ -70,10 +74,12 @@ class Roughener:
         return (rough + share * (blurred - rough) + noise).clamp(-1, 1)
 
 
-def train_identity_judge(autoencoder: AutoencoderTiny, settings: JudgeSettings) -> IdentityJudge:
-    """Train the identity judge for the given time."""
+def train_identity_judge(
+    autoencoder: AutoencoderTiny, settings: JudgeSettings, *, start: IdentityJudge | None = None
+) -> IdentityJudge:
+    """Train the identity judge for the given time, going on from `start` if there is one."""
     torch.manual_seed(settings.seed)
-    net, rough = PictureNet(EMBEDDING), Roughener(autoencoder, settings.seed)
+    net, rough = start.net if start else PictureNet(EMBEDDING), Roughener(autoencoder, settings.seed)
     each = settings.renders
 
     def loss_of(batch: int) -> Tensor:
@@ -102,10 +108,12 @@ def leave_one_out_loss(embeddings: Tensor) -> Tensor:
     return functional.cross_entropy(scores.reshape(-1, count), targets.reshape(-1))
 
 
-def train_attribute_judge(autoencoder: AutoencoderTiny, settings: JudgeSettings) -> AttributeJudge:
-    """Train the attribute judge for the given time."""
+def train_attribute_judge(
+    autoencoder: AutoencoderTiny, settings: JudgeSettings, *, start: AttributeJudge | None = None
+) -> AttributeJudge:
+    """Train the attribute judge for the given time, going on from `start` if there is one."""
     torch.manual_seed(settings.seed)
-    judge = AttributeJudge(PictureNet(sum(map(len, ATTRIBUTES.values()))), ATTRIBUTES)
+    judge = start or AttributeJudge(PictureNet(sum(map(len, ATTRIBUTES.values()))), ATTRIBUTES)
     rough = Roughener(autoencoder, settings.seed)
     size = settings.groups * settings.identities * settings.renders
 
@@ -165,7 +173,7 @@ def _descend(net: PictureNet, settings: JudgeSettings, loss_of: Callable[[int], 
         rate = settings.learning_rate * min(1.0, (step + 1) / 100, (1 - spent) * 1.5)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = loss_of(step)
+        loss = loss_of(settings.seed * _BATCHES_PER_SEED + step)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

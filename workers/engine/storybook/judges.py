@@ -86,9 +86,9 @@ class IdentityJudge:
         net.load_state_dict(weights)
         return cls(net)
 
-    def save(self, folder: Path, **facts: object) -> None:
-        """Write into a judges folder; `facts` go into its config."""
-        _write(folder / self.FOLDER, self.net, {"outputs": self.net.head.out_features, **facts})
+    def save(self, folder: Path) -> None:
+        """Write into a judges folder."""
+        _write(folder / self.FOLDER, self.net, {"outputs": self.net.head.out_features})
 
     def embed(self, pictures: Pictures) -> Tensor:
         """Return unit rows (N, D)."""
@@ -119,9 +119,9 @@ class AttributeJudge:
         net.load_state_dict(weights)
         return cls(net, attributes)
 
-    def save(self, folder: Path, **facts: object) -> None:
-        """Write into a judges folder; `facts` go into its config."""
-        _write(folder / self.FOLDER, self.net, {"attributes": self.attributes, **facts})
+    def save(self, folder: Path) -> None:
+        """Write into a judges folder."""
+        _write(folder / self.FOLDER, self.net, {"attributes": self.attributes})
 
     def split(self, logits: Tensor) -> dict[str, Tensor]:
         """Cut the network's output (B, sum of values) into one block per attribute."""

@@ -113,7 +113,7 @@ def train_unet(options: Options) -> None:
 
 
 def train_judges(options: Options) -> None:
-    """Train both judges, half of the time each."""
+    """Train both judges, half of the time each; with a start, go on from the judges there are."""
     autoencoder = load_pipeline(options.out).vae
     settings = JudgeSettings(
         minutes=options.time_for(20) / 2,
@@ -122,8 +122,11 @@ def train_judges(options: Options) -> None:
         renders=options.pick(3, 2),
         seed=options.seed,
     )
-    train_identity_judge(autoencoder, settings).save(options.judges, training=asdict(settings))
-    train_attribute_judge(autoencoder, settings).save(options.judges, training=asdict(settings))
+    go_on = options.init is not None and options.judges.exists()
+    identity = IdentityJudge.load(options.judges) if go_on else None
+    attributes = AttributeJudge.load(options.judges) if go_on else None
+    train_identity_judge(autoencoder, settings, start=identity).save(options.judges)
+    train_attribute_judge(autoencoder, settings, start=attributes).save(options.judges)
     _record(options, "judge", asdict(settings))
 
 
