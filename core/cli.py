@@ -168,7 +168,6 @@ def _status(stack: Stack) -> str:
     url, folder = stack.settings.base_url, stack.settings.data_dir
     return f"""Lockstep is ready.
   API        {url}
-  Reference  {url}/docs
   Data       {folder}
   Logs       {folder / "logs"}
   A key      lockstepd admin create-tenant NAME

@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 # Their INFO lines tell every request and every statement; ours say what mattered.
-_QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "alembic.runtime.plugins")
+_QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "alembic")
 
 
 def configure_logging(service: str, *, level: int = logging.INFO, stream: TextIO = sys.stderr) -> None:
