@@ -56,10 +56,16 @@ def stack() -> Iterator[RunningStack]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def api_key(stack: RunningStack) -> str:
+    """The key of a tenant for tests that do not mind what others have left there."""
+    return stack.new_key("acme")
+
+
 @pytest.fixture
-def lockstep(stack: RunningStack, request: pytest.FixtureRequest) -> Iterator[Lockstep]:
-    """A client of a tenant that nobody else is."""
-    with Lockstep(base_url=stack.url, api_key=stack.new_key(request.node.name)) as client:
+def lockstep(stack: RunningStack, api_key: str) -> Iterator[Lockstep]:
+    """A client of that tenant."""
+    with Lockstep(base_url=stack.url, api_key=api_key) as client:
         yield client
 
 
@@ -105,6 +111,6 @@ def _hasty_model(folder: Path) -> Path:
         if entry.name != "lockstep.json":
             (folder / entry.name).symlink_to(entry)
     facts = json.loads((bundled / "lockstep.json").read_text())
-    facts |= {"default_steps": 4, "training": {**facts.get("training", {}), "steps": 12}}
+    facts |= {"default_steps": 4, "perfusion": {**facts.get("perfusion", {}), "steps": 12}}
     (folder / "lockstep.json").write_text(json.dumps(facts))
     return folder
