@@ -44,6 +44,7 @@ class WebhookDelivery(Base):
         Index(
             "ix_webhook_deliveries_due", "endpoint_id", "next_attempt_at", postgresql_where=text("state = 'pending'")
         ),
+        Index("ix_webhook_deliveries_page", "endpoint_id", "created_at", "id"),
         {"postgresql_with": {"fillfactor": 85}},
     )
 

@@ -409,6 +409,9 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )
+    op.create_index(
+        "ix_webhook_deliveries_page", "webhook_deliveries", ["endpoint_id", "created_at", "id"], unique=False
+    )
     op.create_table(
         "webhook_attempts",
         sa.Column("delivery_id", sa.Text(collation="C"), nullable=False),
