@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workers.engine.storybook.scores import Score
+from workers.engine.storybook.scores import ModelScores
 
 _CARD = """# storybook
 
 The bundled base model: a miniature latent diffusion pipeline of a procedural picture world. It lets every path of the
 product run, be tested and be measured without a download. Any `StableDiffusionPipeline` loads this folder as it is.
 
-![Contact sheet: fixed prompts, {steps} guided steps](sheet.png)
+![Contact sheet: fixed prompts, {scores.default_steps} guided steps](sheet.png)
 
 * Pictures of 64 x 64 pixels; latents of 16 x 16 x 8; v-prediction, zero terminal signal-to-noise ratio.
 * Knows ten classes (cat, dog, rabbit, bird, fish, robot, teapot, house, car, boat), eight colours, plain, striped and
@@ -25,15 +25,17 @@ product run, be tested and be measured without a download. Any `StableDiffusionP
 
 ## Scores
 
-Over {count} prompts that share no seed with training pictures; {steps} DDIM steps, guidance {guidance:g}. A judge that
-was trained on renders alone reads the pictures; its score on renders of the same compositions stands beside them.
+Over {count} prompts that share no seed with training pictures; {scores.steps} DDIM steps, guidance {scores.guidance:g}.
+A judge that was trained on renders alone reads the pictures; its score on renders of the same compositions stands
+beside them. "accessory" counts only prompts that ask for one.
 
 | attribute | generated pictures | renders | prompts |
 |---|---|---|---|
 {following}
 
 The identity judge picks a held-out individual among 10 of the same class, colour and pattern from one render in
-{identity:.1%} of cases (chance 10 %). One guided picture of {steps} steps takes {seconds:.2f} s on one CPU core.
+{scores.identity:.1%} of cases (chance 10 %). One guided picture of {scores.default_steps} steps takes
+{scores.seconds:.2f} s of one CPU core.
 
 ## How it was made
 
@@ -49,41 +51,25 @@ _WEAKNESSES = """* Faces, patterns and outlines are rough; small accessories may
 * Words outside the caption grammar, and its ten classes, mean nothing to it."""
 
 
-def write_card(
-    folder: Path,
-    *,
-    records: Mapping[str, Mapping[str, Any]],
-    following: Mapping[str, Score],
-    identity: float,
-    seconds: float,
-    steps: int,
-    guidance: float,
-) -> None:
+def write_card(folder: Path, scores: ModelScores, records: Mapping[str, Mapping[str, Any]]) -> None:
     """Write `README.md` into the model's folder."""
-    rows = [f"| {name} | {s.generated:.3f} | {s.rendered:.3f} | {s.count} |" for name, s in following.items()]
+    rows = [f"| {name} | {s.generated:.3f} | {s.rendered:.3f} | {s.count} |" for name, s in scores.following.items()]
     text = _CARD.format(
-        steps=steps,
-        guidance=guidance,
-        count=max(score.count for score in following.values()),
+        scores=scores,
+        count=max(score.count for score in scores.following.values()),
         following="\n".join(rows),
-        identity=identity,
-        seconds=seconds,
-        making=_making(records),
+        making="\n".join(f"* **{stage}**: {_listed(facts)}" for stage, facts in records.items()),
         weaknesses=_WEAKNESSES,
     )
     (folder / "README.md").write_text(text)
 
 
-def _making(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Tell what each stage recorded, one line per stage."""
-    return "\n".join(f"* **{stage}**: {_flatten(facts)}" for stage, facts in records.items())
-
-
-def _flatten(facts: Mapping[str, Any]) -> str:
+def _listed(facts: Mapping[str, Any]) -> str:
+    """Spell what a stage recorded, nested facts in brackets and series left out."""
     parts = []
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            parts.append(f"{name} ({_flatten(value)})")
+            parts.append(f"{name} ({_listed(value)})")
         elif not isinstance(value, list):
             parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     return ", ".join(parts)

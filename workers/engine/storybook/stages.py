@@ -30,7 +30,7 @@ from workers.engine.storybook.networks import (
     make_unet,
     save_pipeline,
 )
-from workers.engine.storybook.scores import identity_accuracy, prompt_following, seconds_per_picture
+from workers.engine.storybook.scores import ModelScores, identity_accuracy, prompt_following, seconds_per_picture
 from workers.engine.storybook.sheet import PROMPTS, draw_sheet
 from workers.engine.storybook.text_training import TextSettings, sample_captions, train_text_encoder, train_tokenizer
 from workers.engine.storybook.unet_training import Folders, UnetSettings, run_unet_training
@@ -40,6 +40,7 @@ from workers.engine.text import TextEncoder
 log = logging.getLogger(__name__)
 
 GUIDANCE: Final = 3.0
+DEFAULT_STEPS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -143,31 +144,33 @@ def measure_covariance(options: Options) -> None:
 def draw_contact_sheet(options: Options) -> None:
     """Draw the fixed prompts into `sheet.png` beside the weights."""
     pipeline = load_pipeline(options.out)
-    steps, count = options.pick(50, 2), options.pick(len(PROMPTS), 2)
+    steps, count = options.pick(DEFAULT_STEPS, 2), options.pick(len(PROMPTS), 2)
     draw_sheet(pipeline, options.out / "sheet.png", steps=steps, guidance=GUIDANCE, count=count)
 
 
 def write_model_card(options: Options) -> None:
     """Score model and judges, and write the model card and `lockstep.json`."""
-    pipeline, steps = load_pipeline(options.out), options.pick(50, 2)
+    pipeline = load_pipeline(options.out)
+    steps, default_steps = options.pick(25, 2), options.pick(DEFAULT_STEPS, 2)
     attributes, identities = AttributeJudge.load(options.judges), IdentityJudge.load(options.judges)
-    count = options.pick(240, 4)
-    following = prompt_following(pipeline, attributes, count=count, steps=steps, guidance=GUIDANCE, seed=options.seed)
-    write_card(
-        options.out,
-        records=_records(options),
-        following=following,
-        identity=identity_accuracy(identities, groups=options.pick(60, 1), candidates=options.pick(10, 2)),
-        seconds=seconds_per_picture(pipeline, steps=steps, guidance=GUIDANCE),
+    count, groups, candidates = options.pick(200, 4), options.pick(60, 1), options.pick(10, 2)
+    scores = ModelScores(
+        following=prompt_following(
+            pipeline, attributes, count=count, steps=steps, guidance=GUIDANCE, seed=options.seed
+        ),
+        identity=identity_accuracy(identities, groups=groups, candidates=candidates),
+        seconds=seconds_per_picture(pipeline, steps=default_steps, guidance=GUIDANCE),
         steps=steps,
+        default_steps=default_steps,
         guidance=GUIDANCE,
     )
+    write_card(options.out, scores, _records(options))
     facts = {
         "name": "storybook",
         "family": "stable-diffusion",
         "size": SIZE,
         "superclasses": list(CLASSES),
-        "default_steps": 50,
+        "default_steps": DEFAULT_STEPS,
         "default_guidance": GUIDANCE,
         "prediction_type": pipeline.scheduler.config.prediction_type,
     }
