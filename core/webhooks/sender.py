@@ -26,7 +26,7 @@ from core.webhooks.models import WebhookDelivery, WebhookEndpoint
 from core.webhooks.schedule import Answer, DeliveryState, Verdict, judge
 from core.webhooks.signing import sign
 
-_LEASE = DEADLINE + timedelta(seconds=15)  # the request, and time to write its result
+LEASE = DEADLINE + timedelta(seconds=15)  # the request, and time to write its result
 
 log = structlog.get_logger()
 
@@ -123,7 +123,7 @@ class Sender:
                     "per_tenant": self._limits.per_tenant,
                     "per_endpoint": self._limits.per_endpoint,
                     "in_flight": places,
-                    "lease": _LEASE,
+                    "lease": LEASE,
                 },
             )
             leases = {row.id: row for row in claimed}
