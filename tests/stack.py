@@ -23,6 +23,7 @@ from core.embedded.folder import DataFolder
 from core.embedded.placement import find_home
 from core.embedded.postgres import Postgres
 from core.embedded.seaweed import SeaweedFS
+from core.embedded.stack import make_seaweedfs, make_valkey
 from core.embedded.valkey import Valkey
 from core.storage.s3 import ObjectStore
 
@@ -54,8 +55,7 @@ class TestServers:
     @cached_property
     def valkey(self) -> Valkey:
         """A Redis-protocol server."""
-        password = self.folder.credentials().broker_password
-        server = Valkey(self.folder.path / "valkey", password=password, log=self.folder.log("valkey"))
+        server = make_valkey(self.folder)
         self._at_the_end.callback(server.process.kill)
         server.start()
         return server
@@ -63,13 +63,7 @@ class TestServers:
     @cached_property
     def seaweed(self) -> SeaweedFS:
         """An S3 server."""
-        credentials = self.folder.credentials()
-        server = SeaweedFS(
-            self.folder.path / "seaweedfs",
-            access_key=credentials.s3_access_key,
-            secret_key=credentials.s3_secret_key,
-            log=self.folder.log("seaweedfs"),
-        )
+        server = make_seaweedfs(self.folder)
         self._at_the_end.callback(server.process.kill)
         server.start()
         return server

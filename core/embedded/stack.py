@@ -153,16 +153,19 @@ def _start_servers(settings: Settings, folder: DataFolder, supervisor: Superviso
     return Settings.model_validate(settings.model_dump(exclude_unset=True) | found)
 
 
-def _make_postgres(folder: DataFolder) -> Server:
+def make_postgres(folder: DataFolder) -> Postgres:
+    """The data folder's own Postgres."""
     return Postgres(find_home(folder.path), log=folder.log("postgres"))
 
 
-def _make_valkey(folder: DataFolder) -> Server:
+def make_valkey(folder: DataFolder) -> Valkey:
+    """The data folder's own broker."""
     password = folder.credentials().broker_password
     return Valkey(folder.path / "valkey", password=password, log=folder.log("valkey"))
 
 
-def _make_seaweedfs(folder: DataFolder) -> Server:
+def make_seaweedfs(folder: DataFolder) -> SeaweedFS:
+    """The data folder's own object store."""
     credentials = folder.credentials()
     return SeaweedFS(
         folder.path / "seaweedfs",
@@ -174,9 +177,9 @@ def _make_seaweedfs(folder: DataFolder) -> Server:
 
 # The setting that names a server of the user's own: how to make ours.
 _SERVERS: Mapping[str, Callable[[DataFolder], Server]] = {
-    "database_url": _make_postgres,
-    "broker_url": _make_valkey,
-    "s3_endpoint": _make_seaweedfs,
+    "database_url": make_postgres,
+    "broker_url": make_valkey,
+    "s3_endpoint": make_seaweedfs,
 }
 
 

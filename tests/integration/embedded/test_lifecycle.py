@@ -39,28 +39,23 @@ def test_up_starts_every_server_and_part_and_a_clean_stop_leaves_no_process(data
     assert not (data_folder / "running.json").exists()
 
 
-def test_the_next_up_finds_the_data_of_the_last(data_folder: Path, s3_elsewhere: Mapping[str, str]) -> None:
+def test_the_next_up_finds_the_data_after_a_stop_and_right_after_a_kill(
+    data_folder: Path, s3_elsewhere: Mapping[str, str]
+) -> None:
     with RunningStack(data_folder, environment=s3_elsewhere) as stack:
         before = _add_note(stack)
         stack.end(signal.SIGTERM)
     with RunningStack(data_folder, environment=s3_elsewhere) as stack:
         assert _add_note(stack) == before + 1
+        stack.end(signal.SIGKILL)
+    with RunningStack(data_folder, environment=s3_elsewhere) as stack:
+        assert _add_note(stack) == before + 2
 
 
 def test_killing_the_supervisor_takes_everything_with_it(data_folder: Path) -> None:
     with RunningStack(data_folder) as stack:
         stack.end(signal.SIGKILL)
         assert eventually(lambda: not any(map(is_alive, stack.pids)))
-
-
-def test_an_up_right_after_a_kill_waits_for_the_last_and_loses_nothing(
-    data_folder: Path, s3_elsewhere: Mapping[str, str]
-) -> None:
-    with RunningStack(data_folder, environment=s3_elsewhere) as stack:
-        before = _add_note(stack)
-        stack.end(signal.SIGKILL)
-    with RunningStack(data_folder, environment=s3_elsewhere) as stack:
-        assert _add_note(stack) == before + 1
 
 
 def test_a_setting_that_names_a_server_replaces_it_and_ctrl_c_stops_the_rest(
