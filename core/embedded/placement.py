@@ -74,7 +74,7 @@ def reachable_programs(installed: Path, shared_home: Path) -> Path:
         unfinished = Path(tempfile.mkdtemp(dir=shared_home))
         for source in (package, package.with_name(package.name + ".libs")):
             shutil.copytree(source, unfinished / source.name, symlinks=True)
-        unfinished.chmod(0o755)
+        _open_to_everybody(unfinished)
         unfinished.rename(copy)  # whole or not at all
     return copy / installed.relative_to(package.parent)
 
@@ -112,6 +112,14 @@ def _make_shared(shared_home: Path) -> None:
         ) from error
     if not is_reachable(shared_home):
         raise EmbeddedError(f"Postgres runs as nobody, who cannot reach {shared_home}")
+
+
+def _open_to_everybody(folder: Path) -> None:
+    """Let everybody read and run what is in ``folder``, whatever the umask of whoever installed it."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o555 if mode & stat.S_IXUSR else mode | 0o444)
 
 
 def _sockets(home: Path, account: Account | None) -> Path:
