@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from core.catalog import statements as catalog
 from core.ids import new_id
 from core.jobs import statements
 
@@ -27,6 +28,7 @@ class IdleWorker:
 
 def register(session: Session, *, pool: str, host: str, pid: int) -> str:
     """A row for this start of a worker; its id is new, so nothing of an earlier start can be mistaken for it."""
+    session.execute(catalog.upsert_pool(pool))  # a worker may be up before anybody has registered its pool
     worker_id = new_id("wrk")
     session.execute(statements.REGISTER_WORKER, {"worker_id": worker_id, "pool": pool, "host": host, "pid": pid})
     return worker_id
