@@ -104,7 +104,9 @@ def _installed_programs() -> Path:
 
 def _make_shared(shared_home: Path) -> None:
     try:
-        shared_home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not shared_home.exists():
+            shared_home.mkdir(parents=True)
+            shared_home.chmod(0o755)  # whatever the umask
     except OSError as error:
         raise EmbeddedError(
             f"Postgres cannot run as root, and {shared_home} cannot be made for another user ({error}): "
