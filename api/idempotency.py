@@ -92,7 +92,12 @@ def _creation(  # noqa: PLR0917 - FastAPI passes them by name
     wait: Wait,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="Repeating a request under one key gives its first answer."),
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Repeating a request under one key gives its first answer, for 24 hours.",
+        ),
     ] = None,
     x_stainless_retry_count: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> JobCreation:

@@ -67,12 +67,14 @@ def _describe_problems(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         if not path.startswith("/v1/"):
             continue
-        for operation in operations.values():
+        for method, operation in operations.items():
             described = dict(_COMMON)
-            if "{" in path:
+            if method != "get" or "{" in path:
                 described["404"] = "No such thing belongs to the caller."
-            if operation.get("requestBody"):
-                described |= {"409": "The request contradicts the present state.", "413": "The body is too large."}
+            if method != "get":
+                described["409"] = "The request contradicts the present state."
+            if "requestBody" in operation:
+                described["413"] = "The body is too large."
             for status, description in described.items():
                 operation["responses"][status] = {
                     "description": description,

@@ -21,6 +21,7 @@ def _wait(
     prefer: Annotated[
         str | None,
         Header(
+            alias="Prefer",
             description="`wait=N`: answer once the job has ended, or after N seconds (55 at most).",
             examples=["wait=30"],
         ),

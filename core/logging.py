@@ -18,6 +18,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 # Their INFO lines tell every request and every statement; ours say what mattered.
 _QUIET = ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "alembic")
 
+# Local variables hold keys and secrets, and rendering them takes seconds: a log shows none.
+_TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
 
 def configure_logging(service: str, *, level: int = logging.INFO, stream: TextIO = sys.stderr) -> None:
     """Send every logger's lines to ``stream``, each marked with ``service``."""
@@ -36,9 +39,9 @@ def configure_logging(service: str, *, level: int = logging.INFO, stream: TextIO
         mark,
     )
     render: Sequence[Processor] = (
-        (structlog.dev.ConsoleRenderer(),)
+        (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
         if stream.isatty()
-        else (structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer())
+        else (structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer())
     )
     structlog.configure(
         processors=[

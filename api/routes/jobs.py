@@ -64,7 +64,7 @@ async def stream_job_events(
     job_id: str,
     _: Reader,
     transactions: TenantTransactions,
-    last_event_id: Annotated[str | None, Header(description="Go on after this event.")] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description="Go on after this event.")] = None,
 ) -> Response:
     """Stream what happens to a job, from its beginning to its end, as server-sent events.
 

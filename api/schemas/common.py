@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 T = TypeVar("T")
 
 
-def _without_nul(value: str) -> str:
-    if "\0" in value:  # Postgres has no such text
-        raise ValueError("text may not contain NUL characters")
+def _storable(value: str) -> str:
+    """Refuse what JSON can express and Postgres cannot: NUL, and halves of surrogate pairs."""
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("text may not contain NUL characters or lone surrogates")
     return value
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 ConceptName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 ConceptReference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*|cpt_[a-z0-9]+)$", max_length=64)]
 Reference = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
@@ -40,6 +41,11 @@ class Resource(BaseModel):
 
 class ListOf(Resource, Generic[T]):
     """One page of a list. Go on with `after=<last_id>` while `has_more`."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        """The name in the OpenAPI document; a union of jobs has none of its own."""
+        return f"ListOf{getattr(params[0], '__name__', 'Job')}"
 
     object: Literal["list"] = "list"
     data: list[T]

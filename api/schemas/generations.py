@@ -45,7 +45,9 @@ class ChosenConcept(RequestBody):
     gate_bias: float | None = Field(
         default=None, ge=0, le=1, description="Higher: closer to the text; lower: closer to the pictures."
     )
-    gate_temperature: float | None = Field(default=None, gt=0, le=1)
+    gate_temperature: float | None = Field(
+        default=None, gt=0, le=1, description="Lower: the gate opens more abruptly at its bias."
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
@@ -88,8 +90,10 @@ class CreateGeneration(RequestBody):
         default=[], max_length=8, description="Only needed to rename a concept, or to change how it takes part."
     )
     model: Reference | None = Field(default=None, description="Name or id; by default that of the concepts.")
-    steps: int | None = Field(default=None, ge=1, le=200)
-    guidance: float | None = Field(default=None, ge=0, le=50)
+    steps: int | None = Field(default=None, ge=1, le=200, description="Denoising steps; by default the model's own number.")
+    guidance: float | None = Field(
+        default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own number."
+    )
     n: int = Field(default=1, ge=1, le=16, description="How many pictures; picture i has seed `seed + i`.")
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.models import Model
@@ -37,6 +39,14 @@ async def _insert(session: AsyncSession, *, tenant_id: str, name: str, superclas
 async def find(session: AsyncSession, name_or_id: str) -> Concept | None:
     """The concept of that name or id, if there is one."""
     return (await session.scalars(statements.concepts_called([name_or_id]))).one_or_none()
+
+
+async def by_name_and_id(session: AsyncSession, names_or_ids: Collection[str]) -> dict[str, Concept]:
+    """Those of these concepts that there are, each under its name and under its id."""
+    if not names_or_ids:
+        return {}
+    found = list(await session.scalars(statements.concepts_called(names_or_ids)))
+    return {concept.id: concept for concept in found} | {concept.name: concept for concept in found}
 
 
 async def get(session: AsyncSession, name_or_id: str, *, param: str = "id") -> Concept:

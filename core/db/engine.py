@@ -36,7 +36,7 @@ def bind_tenant(session: Session | AsyncSession, tenant_id: str) -> None:
 
 
 @event.listens_for(Session, "after_begin")
-def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:  # noqa: ARG001
+def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get(_TENANT)
-    if tenant_id is not None:
+    if tenant_id is not None and not transaction.nested:  # a savepoint stands within one where it is set
         connection.exec_driver_sql("SELECT set_config('app.tenant_id', %s, true)", (tenant_id,))

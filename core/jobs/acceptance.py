@@ -109,9 +109,7 @@ async def accept_generation(
     draw_seed: Callable[[], int],
 ) -> Job:
     """A job that draws the prompt; the versions of its concepts are fixed here."""
-    found = list(await session.scalars(concept_statements.concepts_called(requests.mentioned_concepts(request))))
-    known = {concept.id: concept for concept in found} | {concept.name: concept for concept in found}
-    bound = requests.bind_concepts(request, known)
+    bound = requests.bind_concepts(request, await registry.by_name_and_id(session, requests.mentioned(request)))
     model = await _model_to_draw_with(session, request.model, bound)
     facts = facts_of(model)
     versions = await _versions(session, bound)

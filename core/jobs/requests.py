@@ -74,7 +74,7 @@ def placeholders(prompt: str) -> list[str]:
     return list(dict.fromkeys(_PLACEHOLDER.findall(prompt)))
 
 
-def mentioned_concepts(request: GenerationRequest) -> set[str]:
+def mentioned(request: GenerationRequest) -> set[str]:
     """Every name or id that might be one of the tenant's concepts."""
     return {choice.concept for choice in request.concepts} | set(placeholders(request.prompt))
 
@@ -96,8 +96,8 @@ def bind_concepts(request: GenerationRequest, known: Mapping[str, Concept]) -> l
                 f"Two concepts answer to <{listed.placeholder}>: give one another name with 'as'.", param=listed.param
             )
         bound[listed.placeholder] = listed
-    mentioned = placeholders(request.prompt)
-    for name in mentioned:
+    named = placeholders(request.prompt)
+    for name in named:
         if name in bound:
             continue
         concept = known.get(name)
@@ -105,7 +105,7 @@ def bind_concepts(request: GenerationRequest, known: Mapping[str, Concept]) -> l
             raise UnknownPlaceholder(f"The prompt names <{name}>, which is no concept of yours.", param="prompt")
         bound[name] = BoundConcept(name, concept, ConceptChoice(name), param="prompt")
     for name, use in bound.items():
-        if name not in mentioned:
+        if name not in named:
             raise ConceptUnused(f"The prompt never names <{name}>.", param=use.param)
     return list(bound.values())
 
