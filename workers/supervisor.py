@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 _SESSION = timedelta(minutes=5)  # then the doorbell is done, so that Celery sees the worker breathe
 _PULSE_SECONDS = 5.0
+_SCRATCH = "lockstep-worker-"  # then the process id
 
 HANDLERS: Mapping[str, Callable[[Attempt], None]] = {"training": training.run, "generation": generation.run}
 
@@ -63,7 +64,7 @@ class Supervisor:
         self._warm: frozenset[str] = frozenset()
         self._state = "starting"
         self._draining = threading.Event()
-        self._folder = Path(tempfile.mkdtemp(prefix="lockstep-worker-"))
+        self._folder = _scratch_folder()
         self._pulse = threading.Thread(target=self._beat_until_drained, name="pulse", daemon=True)
         with sessions.begin() as session:
             self.worker_id = workers.register(session, pool=pool, host=socket.gethostname(), pid=os.getpid())
@@ -173,3 +174,22 @@ class Supervisor:
     def _beat_until_drained(self) -> None:
         while not self._draining.wait(_PULSE_SECONDS):
             self._beat()
+
+
+def _scratch_folder() -> Path:
+    """A folder for this process's files, named after it, so that one that was killed is cleaned up after."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -67,7 +67,11 @@ class ObjectStore:
     def ensure_bucket(self) -> None:
         """Make the bucket unless it is there."""
         with _translated(self._bucket):
-            if self._bucket not in {entry["Name"] for entry in self._client.list_buckets().get("Buckets", [])}:
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "404":
+                    raise
                 self._client.create_bucket(Bucket=self._bucket)
 
     def put(self, key: str, data: bytes, *, media_type: str) -> StoredObject:
