@@ -155,7 +155,9 @@ class Tenant:
         self.deployment.succeed(self.deployment.claim(job["id"]))
         return str(job["params"]["concept_id"])
 
-    def generate(self, prompt: str = "a cat", *, headers: Mapping[str, str] | None = None, **body: Any) -> dict[str, Any]:
+    def generate(
+        self, prompt: str = "a cat", *, headers: Mapping[str, str] | None = None, **body: Any
+    ) -> dict[str, Any]:
         return created(self.http.post("/v1/generations", json={"prompt": prompt} | body, headers=headers))
 
     def jobs(self) -> int:
@@ -171,7 +173,9 @@ def created(response: httpx.Response) -> dict[str, Any]:
 
 def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The problem that a response tells of."""
-    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), response.text
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), (
+        response.text
+    )
     body = response.json()
     assert isinstance(body, dict)
     assert (body["status"], body["code"], body["error"]["code"]) == (status, code, code), body

@@ -90,7 +90,9 @@ class CreateGeneration(RequestBody):
         default=[], max_length=8, description="Only needed to rename a concept, or to change how it takes part."
     )
     model: Reference | None = Field(default=None, description="Name or id; by default that of the concepts.")
-    steps: int | None = Field(default=None, ge=1, le=200, description="Denoising steps; by default the model's own number.")
+    steps: int | None = Field(
+        default=None, ge=1, le=200, description="Denoising steps; by default the model's own number."
+    )
     guidance: float | None = Field(
         default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own number."
     )

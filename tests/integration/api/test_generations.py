@@ -139,7 +139,11 @@ def test_a_deleted_concept_is_no_placeholder_any_more(acme):
         ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 400, "invalid-request"),
         ({"content": b'{"prompt": "\xff"}', "headers": {"Content-Type": "application/json"}}, 400, "invalid-request"),
         ({"content": rb'{"prompt": "\ud800"}', "headers": {"Content-Type": "application/json"}}, 422, "validation"),
-        ({"content": b'{"prompt": "a", "guidance": NaN}', "headers": {"Content-Type": "application/json"}}, 422, "validation"),
+        (
+            {"content": b'{"prompt": "a", "guidance": NaN}', "headers": {"Content-Type": "application/json"}},
+            422,
+            "validation",
+        ),
         ({"json": ["a cat"]}, 422, "validation"),
         ({"content": b'{"prompt": "a cat"}'}, 422, "validation"),  # no content type
         ({}, 422, "validation"),

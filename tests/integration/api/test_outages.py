@@ -79,7 +79,9 @@ def test_an_upload_that_cannot_be_recorded_leaves_no_object(acme):
 def test_without_the_database_requests_may_be_repeated_later(deployment, without):
     with without() as tenant:
         authorization = tenant.http.headers["Authorization"]
-    with serving(deployment.settings.model_copy(update={"api_database_url": f"postgresql://nobody@{NOWHERE}/x"})) as url:
+    with serving(
+        deployment.settings.model_copy(update={"api_database_url": f"postgresql://nobody@{NOWHERE}/x"})
+    ) as url:
         headers = {"Authorization": authorization}
         response = httpx.post(f"{url}/v1/generations", json={"prompt": "a"}, headers=headers, verify=False)
         assert refused(response, 503, "unavailable")["retryable"] is True

@@ -25,7 +25,9 @@ def test_the_secret_is_shown_once(acme):
 def test_an_endpoint_is_changed_where_it_is_told_to(acme):
     made = endpoint(acme, name="mine")
     path = f"/v1/webhook_endpoints/{made['id']}"
-    changed = acme.http.post(path, json={"url": "https://other.example.com/", "event_types": ["training.failed"]}).json()
+    changed = acme.http.post(
+        path, json={"url": "https://other.example.com/", "event_types": ["training.failed"]}
+    ).json()
     assert (changed["name"], changed["url"]) == ("mine", "https://other.example.com/")
     assert changed == acme.http.get(path).json()
 

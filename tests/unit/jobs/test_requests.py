@@ -1,0 +1,133 @@
+"""Which concept each placeholder stands for, and which sizes a model draws."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.catalog.facts import ModelFacts
+from core.concepts.models import Concept
+from core.errors import ConceptUnused, Invalid, NotFound, PlaceholderTaken, SizeUnsupported, UnknownPlaceholder
+from core.jobs.requests import (
+    ConceptChoice,
+    GenerationRequest,
+    bind_concepts,
+    check_pictures,
+    concept_use,
+    mentioned,
+    picture_size,
+    placeholders,
+    superclass_warnings,
+)
+
+TOM, ANN = Concept(id="cpt_1", name="tom"), Concept(id="cpt_2", name="ann")
+KNOWN = {concept.id: concept for concept in (TOM, ANN)} | {concept.name: concept for concept in (TOM, ANN)}
+FACTS = ModelFacts(name="storybook", size=64, size_multiple=64, max_size=256)
+
+
+def bound(prompt, *choices):
+    request = GenerationRequest(prompt, concepts=[ConceptChoice(**choice) for choice in choices])
+    return [(use.placeholder, use.concept.name) for use in bind_concepts(request, KNOWN)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ("a cat", []),
+        ("<tom>", ["tom"]),
+        ("<tom> and <ann>, <tom> again", ["tom", "ann"]),
+        ("<tom-2>", ["tom-2"]),
+        ("<Tom> <tom_cat>", ["Tom", "tom_cat"]),  # mistakes to be told of, not words
+        ("a < b > c, 1 <3", []),
+        ("<tom", []),
+        ("<<tom>>", ["tom"]),
+        ("<>", []),
+    ],
+)
+def test_the_placeholders_of_a_prompt(prompt, names):
+    assert placeholders(prompt) == names
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choices", "expected"),
+    [
+        ("a cat", [], []),
+        ("<tom>", [], [("tom", "tom")]),
+        ("<tom>", [{"concept": "tom"}], [("tom", "tom")]),
+        ("<tom>", [{"concept": "cpt_1"}], [("tom", "tom")]),
+        ("<him>", [{"concept": "tom", "placeholder": "him"}], [("him", "tom")]),
+        ("<him> <her>", [{"concept": "tom", "placeholder": "him"}, {"concept": "ann", "placeholder": "her"}],
+         [("him", "tom"), ("her", "ann")]),
+        ("<ann>", [{"concept": "tom", "placeholder": "ann"}], [("ann", "tom")]),  # what is listed comes first
+        ("<one> <two>", [{"concept": "tom", "placeholder": "one"}, {"concept": "tom", "placeholder": "two"}],
+         [("one", "tom"), ("two", "tom")]),
+        ("<him> and <ann>", [{"concept": "tom", "placeholder": "him"}], [("him", "tom"), ("ann", "ann")]),
+    ],
+)  # fmt: skip
+def test_each_placeholder_stands_for_what_is_listed_or_else_for_the_concept_of_its_name(prompt, choices, expected):
+    assert bound(prompt, *choices) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choices", "error", "param"),
+    [
+        ("<rex>", [], UnknownPlaceholder, "prompt"),
+        ("<cpt_1>", [], UnknownPlaceholder, "prompt"),  # an id is no name
+        ("a cat", [{"concept": "tom"}], ConceptUnused, "concepts.0"),
+        ("<tom>", [{"concept": "tom"}, {"concept": "ann"}], ConceptUnused, "concepts.1"),
+        ("<tom>", [{"concept": "rex"}], NotFound, "concepts.0"),
+        ("<tom>", [{"concept": "tom"}, {"concept": "ann", "placeholder": "tom"}], PlaceholderTaken, "concepts.1"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_where_it_stands(prompt, choices, error, param):
+    with pytest.raises(error) as refusal:
+        bound(prompt, *choices)
+    assert refusal.value.param == param
+
+
+def test_a_negative_prompt_names_no_concepts():
+    with pytest.raises(UnknownPlaceholder) as refusal:
+        bind_concepts(GenerationRequest("<tom>", negative_prompt="<ann>"), KNOWN)
+    assert refusal.value.param == "negative_prompt"
+
+
+def test_whatever_may_be_a_concept_is_looked_up():
+    request = GenerationRequest("<tom> and <her>", concepts=[ConceptChoice("cpt_2", placeholder="her")])
+    assert mentioned(request) == {"tom", "her", "cpt_2"}
+
+
+def test_what_a_use_leaves_open_comes_from_the_training_and_the_model():
+    (use,) = bind_concepts(GenerationRequest("<tom>"), KNOWN)
+    made = concept_use(use, FACTS, version=3, file_id="file_1", trained="global")
+    assert (made.key_lock, made.gate_bias, made.gate_temperature) == ("global", 0.5, 0.15)
+
+
+def test_a_bias_of_zero_is_a_bias():
+    (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", gate_bias=0.0)]), KNOWN)
+    assert concept_use(use, FACTS, version=1, file_id="file_1", trained="local").gate_bias == 0.0
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(None, (64, 64)), ((64, 256), (64, 256)), ((128, 64), (128, 64))])
+def test_a_size_the_model_can_draw(wanted, size):
+    assert picture_size(FACTS, wanted) == size
+
+
+@pytest.mark.parametrize("wanted", [(0, 64), (32, 64), (64, 65), (320, 64), (64, 99999)])
+def test_a_size_it_cannot(wanted):
+    with pytest.raises(SizeUnsupported):
+        picture_size(FACTS, wanted)
+
+
+def test_a_picture_is_listed_once():
+    check_pictures(["file_1", "file_2"])
+    with pytest.raises(Invalid) as refusal:
+        check_pictures(["file_1", "file_2", "file_1"])
+    assert refusal.value.param == "images.2"
+
+
+@pytest.mark.parametrize(
+    ("superclasses", "superclass", "warned"),
+    [((), "dragon", False), (("cat",), "cat", False), (("cat",), "dragon", True)],
+)
+def test_a_word_the_model_does_not_list_is_a_warning(superclasses, superclass, warned):
+    facts = ModelFacts(name="storybook", superclasses=superclasses)
+    assert bool(superclass_warnings(facts, superclass)) is warned
