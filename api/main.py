@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=_lifespan,
-        docs_url=None,
+        docs_url="/docs",
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )

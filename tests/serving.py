@@ -56,9 +56,11 @@ class Deployment:
 
     def register(self, name: str, **facts: Any) -> None:
         known = ModelFacts(name=name, **facts)
-        values = {"name": name, "family": known.family, "location": name, "facts": known.model_dump(mode="json")}
+        facts = known.model_dump(mode="json")
         with self.sessions.begin() as session:
-            session.execute(upsert_model(model_id=new_id("mdl"), **values))
+            session.execute(
+                upsert_model(model_id=new_id("mdl"), name=name, family=known.family, location=name, facts=facts)
+            )
 
     def new_tenant(self, name: str = "acme") -> str:
         with Session(self.owner) as session, session.begin():

@@ -43,7 +43,7 @@ class ListOf(Resource, Generic[T]):
     """One page of a list. Go on with `after=<last_id>` while `has_more`."""
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """The name in the OpenAPI document; a union of jobs has none of its own."""
         return f"ListOf{getattr(params[0], '__name__', 'Job')}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -42,7 +44,7 @@ SCOPES_OF = [
     ("GET", "/v1/webhook_endpoints/we_x", "read"),
     ("GET", "/v1/webhook_endpoints/we_x/deliveries", "read"),
 ]
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations": {"json": {"prompt": "a cat"}},
     "/v1/trainings": {"json": {"concept": "tom"}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},
