@@ -68,6 +68,7 @@ class SeaweedFS:
         (self._folder / "mini.options").unlink(missing_ok=True)  # flags of the last start, which it would read back
         self.process.command = (
             self._program,
+            "-logtostderr=true",  # to our log; else it leaves files of its own in the system's temporary folder
             "mini",
             f"-dir={self._folder}",
             *_FLAGS,
