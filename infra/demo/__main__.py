@@ -44,9 +44,8 @@ def perform(lockstep: Lockstep, creature: Creature, out: Path, console: Console)
     """Play the whole story and write the contact sheet and the concept file to ``out``; what went wrong."""
     out.mkdir(parents=True, exist_ok=True)
     inputs = [Image.fromarray(picture.pixels) for picture in portraits(creature.identity, INPUTS, seed=_INPUT_SEED)]
-    console.print(
-        f"The words for the pictures are [bold]{creature.caption}[/]; which one it is, only pictures can say."
-    )
+    words = f"The words for it are [bold]{creature.caption}[/]; which one it is, only pictures can say."
+    console.print(words, soft_wrap=True)
     played = play(lockstep, creature, inputs, console)
     (out / f"{CONCEPT}.safetensors").write_bytes(played.concept_file)
     path = out / "contact-sheet.png"

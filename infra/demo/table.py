@@ -60,7 +60,7 @@ def problems(webhooks: Webhooks, concept: Verdict, caption: Verdict) -> list[str
     """Why the demo did not show what it is meant to show; empty when it did."""
     found = [f"a webhook was rejected: {reason}" for reason in webhooks.rejected]
     if webhooks.missing:
-        found.append(f"{len(webhooks.missing)} webhooks did not arrive")
+        found.append(f"webhooks that did not arrive: {len(webhooks.missing)}")
     needed = 2 * max(caption.share, CHANCE)
     if concept.share < needed:
         found.append(f"the judge knew the creature in {concept.share:.0%} of the pictures; {needed:.0%} are needed")

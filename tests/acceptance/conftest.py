@@ -111,6 +111,6 @@ def _hasty_model(folder: Path) -> Path:
         if entry.name != "lockstep.json":
             (folder / entry.name).symlink_to(entry)
     facts = json.loads((bundled / "lockstep.json").read_text())
-    facts |= {"default_steps": 4, "perfusion": {**facts.get("perfusion", {}), "steps": 12}}
+    facts |= {"default_steps": 2, "perfusion": {**facts.get("perfusion", {}), "steps": 6}}
     (folder / "lockstep.json").write_text(json.dumps(facts))
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +12,32 @@ import pytest
 from core.config import Settings
 from core.errors import LockstepError
 from core.jobs.events import EVENT_TYPES
-from tests.architecture.source import ROOT
+from tests.architecture.source import ROOT, parsed, python_files
+from workers.engine.errors import EngineError
 
 DOCS = ROOT / "docs"
 OF_THE_CLIENT = {"LOCKSTEP_URL", "LOCKSTEP_API_KEY"}  # read by the SDK, not by the server
 SETTINGS = {f"LOCKSTEP_{name.upper()}": field for name, field in Settings.model_fields.items()}
 
 
-def error_codes(error: type[LockstepError] = LockstepError) -> Iterator[str]:
+def error_codes(error: type[LockstepError | EngineError]) -> Iterator[str]:
+    """The codes of an error's kinds, down to the leaves."""
     for kind in error.__subclasses__():
-        yield kind.code
+        if "code" in vars(kind):
+            yield kind.code
         yield from error_codes(kind)
+
+
+def job_error_codes() -> Iterator[str]:
+    """Codes that are written where a ``JobError`` is made."""
+    for path in python_files("core", "workers"):
+        for node in ast.walk(parsed(path)):
+            match node:
+                case ast.Call(func=ast.Name(id="JobError"), args=[ast.Constant(value=str(code)), *_]):
+                    yield code
+
+
+ERROR_CODES = {*error_codes(LockstepError), *error_codes(EngineError), *job_error_codes()}
 
 
 def pages() -> list[Path]:
@@ -40,7 +56,7 @@ def test_an_event_type_is_documented(event_type: str):
     assert f"`{event_type}`" in (DOCS / "events.md").read_text()
 
 
-@pytest.mark.parametrize("code", sorted(set(error_codes())))
+@pytest.mark.parametrize("code", sorted(ERROR_CODES))
 def test_an_error_code_is_documented(code: str):
     assert f"`{code}`" in (DOCS / "errors.md").read_text()
 

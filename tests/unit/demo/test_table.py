@@ -30,7 +30,7 @@ def test_a_rejected_webhook_is_a_problem():
 
 def test_a_missing_webhook_is_a_problem():
     found = problems(Webhooks(sent=40, verified=39, duplicates=0, rejected=(), missing=frozenset({"evt_1"})))
-    assert found == ["1 webhooks did not arrive"]
+    assert found == ["webhooks that did not arrive: 1"]
 
 
 def test_a_duplicate_is_no_problem():
