@@ -53,7 +53,7 @@ STATUS: Mapping[type[LockstepError], int] = {
 _RETRY_AFTER: Mapping[str, int] = {"idempotency-in-progress": 1, "storage-unavailable": 5, "unavailable": 2}
 
 # Codes of what HTTP itself refuses; anything else of the 400s is an invalid request.
-_HTTP_CODES: Mapping[int, str] = {
+HTTP_CODES: Mapping[int, str] = {
     404: "not-found",
     405: "method-not-allowed",
     413: errors.TooLarge.code,
@@ -221,7 +221,7 @@ def _message(item: Mapping[str, Any]) -> str:
 def _refused(error: HTTPException) -> Trouble:
     phrase = HTTPStatus(error.status_code).phrase
     detail = error.detail if error.detail != phrase else f"{phrase}."
-    code = _HTTP_CODES.get(error.status_code, "invalid-request")
+    code = HTTP_CODES.get(error.status_code, "invalid-request")
     return Trouble(error.status_code, code, phrase, detail, headers=error.headers or {})
 
 

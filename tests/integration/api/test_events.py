@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import islice
 
 import pytest
 from sqlalchemy import text
@@ -66,7 +67,8 @@ def test_a_stream_tells_what_happens_while_it_is_open(acme):
     job_id = acme.generate()["id"]
     with acme.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
         lines = response.iter_lines()
-        assert next(next(lines) for _ in range(4)) == "event: generation.queued"
+        (first,) = parsed(islice(lines, 4))
+        assert first[1] == "generation.queued"
         acme.deployment.end(acme.deployment.claim(job_id), JobState.CANCELED)
         assert [kind for _, kind, _ in parsed(lines)] == ["generation.started", "generation.canceled"]
 
@@ -151,3 +153,7 @@ def test_the_feed_never_passes_an_event_that_commits_late(acme):
 
 def test_the_feed_cannot_go_on_after_an_event_that_is_not_there(acme):
     assert refused(acme.http.get("/v1/events?after=evt_gone"), 404, "not-found")["error"]["param"] == "after"
+
+
+def test_a_type_that_no_event_has_is_refused(acme):
+    assert refused(acme.http.get("/v1/events?type=generation.exploded"), 422, "validation")["error"]["param"] == "type"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.serving import Tenant, picture_bytes, refused, serving
+from tests.serving import Tenant, created, picture_bytes, refused, serving
+from tests.waiting import until
 
 NOWHERE = "127.0.0.1:1"
 RAISE = "RAISE EXCEPTION 'secret detail'"
@@ -29,6 +31,16 @@ def at_commit(deployment, table, action):
     yield
     with deployment.owner.begin() as connection:
         connection.execute(text(f"DROP TRIGGER trouble ON {table}; DROP FUNCTION trouble()"))
+
+
+@contextmanager
+def gone(servers):
+    """The API cannot reach the database: its connections are broken, and it gets no new ones."""
+    with servers.postgres.superuser() as superuser:
+        superuser.execute("ALTER ROLE lockstep_api NOLOGIN")
+        superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lockstep_api'")
+        yield
+        superuser.execute("ALTER ROLE lockstep_api LOGIN")
 
 
 def objects_of(tenant):
@@ -89,6 +101,17 @@ def test_without_the_database_requests_may_be_repeated_later(deployment, without
         assert httpx.get(f"{url}/healthz", verify=False).status_code == 200
         ready = httpx.get(f"{url}/readyz", verify=False)
         assert (ready.status_code, ready.json()["database"], ready.json()["object_store"]) == (503, False, True)
+
+
+def test_a_database_that_goes_away_while_an_answer_is_held_changes_nothing_about_the_job(acme, servers):
+    with ThreadPoolExecutor(1) as pool:
+        body, headers = {"prompt": "a cat"}, {"Prefer": "wait=20", "Idempotency-Key": "k"}
+        answer = pool.submit(acme.http.post, "/v1/generations", json=body, headers=headers)
+        until(lambda: acme.jobs() == 1)
+        with gone(servers):
+            created(answer.result())
+            refused(acme.http.get("/v1/jobs"), 503, "unavailable")
+    assert [job["id"] for job in acme.http.get("/v1/jobs").json()["data"]] == [answer.result().json()["id"]]
 
 
 def test_a_database_without_its_tables_is_not_ready(deployment, servers):

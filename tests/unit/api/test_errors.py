@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.errors import (
+    HTTP_CODES,
     INTERNAL,
     JOB_CREATING,
     OUTCOME_UNKNOWN,
@@ -20,6 +21,7 @@ from api.routes import generations, trainings
 from api.schemas.problems import Problem
 from core import errors
 from core.errors import LockstepError
+from tests.architecture.source import ROOT
 
 
 def kinds(error: type[LockstepError] = LockstepError) -> Iterator[type[LockstepError]]:
@@ -91,3 +93,8 @@ def test_pauses_before_a_repetition_are_whole_seconds_and_short_enough_to_be_tak
 
 def test_the_routes_that_make_jobs_are_known():
     assert {router.prefix for router in (trainings.router, generations.router)} == JOB_CREATING
+
+
+@pytest.mark.parametrize("code", ["invalid-request", "internal", "unavailable", *HTTP_CODES.values()])
+def test_what_goes_wrong_outside_of_the_domain_is_documented_too(code):
+    assert f"| `{code}` |" in (ROOT / "docs" / "errors.md").read_text()
