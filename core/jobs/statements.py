@@ -7,11 +7,11 @@ to a running job is guarded by its lease token; only the database's clock decide
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 
-from sqlalchemy import BigInteger, Select, Text, bindparam, select, text, tuple_
+from sqlalchemy import BigInteger, Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from core.db.paging import Place, nearest_first
 from core.files.models import File
 from core.jobs.models import Event, Job, JobAttempt
 
@@ -295,25 +295,15 @@ def job_by_id(job_id: str) -> Select[Job]:
 
 
 def jobs_page(
-    *,
-    kind: str | None,
-    state: str | None,
-    after: tuple[datetime, str] | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
+    *, kind: str | None, state: str | None, after: Place | None, before: Place | None, limit: int
 ) -> Select[Job]:
-    """Jobs newest first: those after (older than) or before (newer than) a job's (created_at, id)."""
+    """Jobs, nearest to a place first."""
     query = select(Job)
     if kind is not None:
         query = query.where(Job.kind == kind)
     if state is not None:
         query = query.where(Job.state == state)
-    place = tuple_(Job.created_at, Job.id)
-    if before is not None:
-        return query.where(place > before).order_by(Job.created_at, Job.id).limit(limit)
-    if after is not None:
-        query = query.where(place < after)
-    return query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
 
 
 def attempts_of(job_id: str) -> Select[JobAttempt]:
