@@ -48,7 +48,7 @@ def main() -> None:
 def train(
     name: Annotated[str, typer.Argument(help="What prompts will call it: `tom` is written `<tom>`.")],
     pictures: Annotated[list[Path], typer.Argument(help="Pictures of the thing.", exists=True, dir_okay=False)],
-    superclass: Annotated[str, typer.Option(help="The word for what it is, such as `cat`.")],
+    superclass: Annotated[str | None, typer.Option(help="The word for what it is; a new name needs one.")] = None,
     base_model: Annotated[str | None, typer.Option(help="The model to learn it on.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
 ) -> None:
@@ -135,6 +135,8 @@ def download(
 
 def _watch(kind: JobsOf[J], job: J) -> J:
     """Wait for a job behind a progress bar on standard error; results belong to standard output."""
+    for warning in job.warnings:
+        typer.echo(f"warning: {warning.message}", err=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"{job.kind} {job.state}", total=None)
