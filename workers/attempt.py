@@ -110,7 +110,7 @@ class Attempt:
         """Write how far every job of the batch is; a database that does not answer costs only the news."""
         try:
             with self.sessions.begin() as session:
-                for job in self.jobs:
+                for job in sorted(self.jobs, key=lambda job: job.id):  # everybody locks in this order
                     if self.keeper.is_held(job.id):
                         execution.report(session, job, stage=stage, progress=progress)
         except OperationalError as error:

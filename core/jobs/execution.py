@@ -157,6 +157,7 @@ def _claimed(row: Row[Any]) -> ClaimedJob:
 
 def renew(session: Session, jobs: Sequence[ClaimedJob], *, lease: timedelta) -> dict[int, Held]:
     """Extend the leases; a token that is missing from the answer is lost."""
+    hold(session, jobs)
     rows = session.execute(
         statements.RENEW,
         {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs], "lease": lease},
@@ -186,8 +187,11 @@ def report(
 
 def hold(session: Session, jobs: Iterable[ClaimedJob]) -> set[str]:
     """Lock the jobs that are still ours until commit; the caller may then write what they produced."""
-    mine = {job.id: job.token for job in jobs}
-    rows = session.execute(statements.HOLD, {"ids": list(mine), "tokens": list(mine.values())})
+    return _lock(session, {job.id: job.token for job in jobs})
+
+
+def _lock(session: Session, tokens: Mapping[str, int]) -> set[str]:
+    rows = session.execute(statements.HOLD, {"ids": list(tokens), "tokens": list(tokens.values())})
     return {row.id for row in rows}
 
 
@@ -208,6 +212,7 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
         }
         for end in endings
     ]
+    _lock(session, {end.job_id: end.token for end in endings})
     moved = {row.id for row in session.execute(statements.FINISH, {"items": items})}
     record(session, [Happening(end.job_id, _VERBS[end.state]) for end in endings if end.job_id in moved])
     return moved
@@ -226,6 +231,7 @@ def requeue(session: Session, returns: Sequence[Return]) -> set[str]:
         }
         for back in returns
     ]
+    _lock(session, {back.job_id: back.token for back in returns})
     moved = {row.id for row in session.execute(statements.REQUEUE, {"items": items})}
     record(
         session,

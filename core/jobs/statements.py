@@ -154,6 +154,8 @@ REPORT = text("""
 
 # --- the end of an attempt --------------------------------------------------------------------------------------
 
+# Whoever writes several running jobs holds them first, in one order: a renewal and a report, or an end, then cannot
+# wait for each other.
 HOLD = text("""
     SELECT id FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
     ORDER BY id FOR UPDATE

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from core.errors import NotCancelable, NotFound
 from core.jobs.execution import Ending, Return, finish, hold, outcomes, renew, report, requeue
@@ -192,3 +193,32 @@ def test_events_are_numbered_and_named_after_their_job(queue):
     do(queue, finish, [success(job)])
     ids = queue.column("SELECT id FROM events WHERE job_id = :id ORDER BY sequence", id=job.id)
     assert ids == [f"evt_{job.id[4:]}{number:06}" for number in (1, 2, 3)]
+
+
+def test_renewing_and_reporting_a_batch_at_once_never_wait_for_each_other(queue):
+    tenant = queue.tenant()
+    queue.submit(tenant, 12)
+    jobs = queue.claim(room=12)
+    problems: list[Exception] = []
+
+    def repeat(work):
+        try:
+            for _ in range(40):
+                with queue.sessions.begin() as session:
+                    work(session)
+        except OperationalError as error:
+            problems.append(error)
+
+    def report_all(session):
+        for job in sorted(jobs, key=lambda job: job.id):
+            report(session, job, progress={"step": 1})
+
+    threads = [
+        threading.Thread(target=repeat, args=(lambda session: renew(session, list(reversed(jobs)), lease=LEASE),)),
+        threading.Thread(target=repeat, args=(report_all,)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
