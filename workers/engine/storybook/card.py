@@ -27,7 +27,7 @@ product run, be tested and be measured without a download. Any `StableDiffusionP
 
 Over {count} prompts that share no seed with training pictures; {scores.steps} DDIM steps, guidance {scores.guidance:g}.
 A judge that was trained on renders alone reads the pictures; its score on renders of the same compositions stands
-beside them. "accessory" counts only prompts that ask for one.
+beside them. "accessory" counts only prompts that ask for one, "colour" leaves sketches out.
 
 | attribute | generated pictures | renders | prompts |
 |---|---|---|---|
@@ -46,8 +46,9 @@ The identity judge picks a held-out individual among 10 of the same class, colou
 {weaknesses}
 """
 
-_WEAKNESSES = """* Faces, patterns and outlines are rough; small accessories may be mere patches of colour.
-* In pictures of two things the right one is often of the wrong class.
+_WEAKNESSES = """* Outlines are soft and broken, faces smear, and spots come out rougher than stripes.
+* An accessory's colour, or that of the place, may leak into the thing that wears it, dark ones most of all.
+* Pictures of two things are not scored; colours of the two are kept apart better than classes.
 * Words outside the caption grammar, and its ten classes, mean nothing to it."""
 
 

@@ -27,6 +27,17 @@ _PROMPTED: Final = Mixture(plain=0.2, accessory=0.4, pair=0.0, night=0.25, sketc
 _FIRST_PROMPT: Final = 1 << 30
 _FIRST_GROUP: Final = 1 << 31
 _BATCH: Final = 16
+_SCORED: Final = (
+    ("class",),
+    ("colour",),
+    ("pattern",),
+    ("accessory",),
+    ("scene",),
+    ("night",),
+    ("style",),
+    ("class", "colour", "scene"),
+)
+"""What is scored, alone or together."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +92,27 @@ def held_out_prompts(count: int) -> tuple[list[str], list[Composition]]:
 def prompt_following(
     pipeline: StableDiffusionPipeline, judge: AttributeJudge, *, count: int, steps: int, guidance: float, seed: int = 0
 ) -> dict[str, Score]:
-    """Score each attribute over generated pictures; "accessory" counts only prompts that ask for one."""
+    """Score each attribute over generated pictures, where a picture of that prompt can show it at all."""
     prompts, compositions = held_out_prompts(count)
     generated = judge.read(generate(pipeline, prompts, steps=steps, guidance=guidance, seed=seed))
     rendered = judge.read(np.stack([render(c.scene, c.instances, c.layout)[0] for c in compositions]))
     wanted = [labels(c) for c in compositions]
     scores = {}
-    for name in ("class", "colour", "pattern", "accessory", "scene", "night", "style"):
-        kept = [k for k in range(count) if name != "accessory" or wanted[k][name] != "none"]
-        scores[name] = _score([name], kept, wanted, generated, rendered)
-    scores["class, colour and scene together"] = _score(
-        ["class", "colour", "scene"], range(count), wanted, generated, rendered
-    )
+    for names in _SCORED:
+        kept = [k for k in range(count) if all(_shows(name, wanted[k]) for name in names)]
+        generated_right, rendered_right = (
+            float(np.mean([all(said[k][name] == wanted[k][name] for name in names) for k in kept]))
+            for said in (generated, rendered)
+        )
+        scores[" and ".join(names)] = Score(generated_right, rendered_right, len(kept))
     return scores
 
 
-def _score(
-    names: Sequence[str],
-    kept: Sequence[int],
-    wanted: Sequence[dict[str, str]],
-    generated: Sequence[dict[str, str]],
-    rendered: Sequence[dict[str, str]],
-) -> Score:
-    def share(said: Sequence[dict[str, str]]) -> float:
-        return float(np.mean([all(said[k][name] == wanted[k][name] for name in names) for k in kept]))
-
-    return Score(share(generated), share(rendered), len(kept))
+def _shows(name: str, wanted: dict[str, str]) -> bool:
+    """A sketch has no colours, and an accessory can only be followed where one is asked for."""
+    if name == "colour":
+        return wanted["style"] != "sketch"
+    return name != "accessory" or wanted["accessory"] != "none"
 
 
 def identity_accuracy(judge: IdentityJudge, *, groups: int, candidates: int = 10, renders: int = 5) -> float:
