@@ -46,9 +46,10 @@ The identity judge picks a held-out individual among 10 of the same class, colou
 {weaknesses}
 """
 
-_WEAKNESSES = """* Outlines are soft and broken, faces smear, and spots come out rougher than stripes.
-* An accessory's colour, or that of the place, may leak into the thing that wears it, dark ones most of all.
-* Pictures of two things are not scored; colours of the two are kept apart better than classes.
+_WEAKNESSES = """* Outlines are soft and broken, faces smear, and spots are fainter than stripes.
+* An accessory's colour, or that of the place, may leak into the thing that wears it, dark ones most of all; scarves and
+  things that are no creatures fare worst.
+* Pictures of two things are not scored; by eye class and colour of both mostly come out, faces do not.
 * Words outside the caption grammar, and its ten classes, mean nothing to it."""
 
 
