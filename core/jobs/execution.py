@@ -82,17 +82,19 @@ def claim(
     """
     session.execute(statements.LOCK_POOL, {"pool": pool})
     session.execute(statements.FOLD_NOTES, {"pool": pool})
+    passed_over: list[str] = []  # tenants whose next job is just being written
     for _ in range(_MOST_ROUNDS):
-        shares = [Share(**row._mapping) for row in session.execute(statements.LEADERS, {"pool": pool, "limit": 1})]
+        shares = _shares(session, pool, passed_over, limit=1)
         if not shares:
             return []
         leading = shares[0]
         heads = _heads(session, pool, leading.tenant_id)
         if not heads:
-            _let_sleep(session, pool, leading.tenant_id)
+            if not _let_sleep(session, pool, leading.tenant_id):
+                passed_over.append(leading.tenant_id)
             continue
         leader = choose_leader(heads, warm)
-        batch = [leader, *_companions(session, pool, leader, room - 1)]
+        batch = [leader, *_companions(session, pool, leader, room - 1, passed_over)]
         claimed = _take(session, pool, [job.job_id for job in batch], worker_id=worker_id, lease=lease)
         session.execute(statements.ADVANCE_POOL, {"pool": pool, "vtime": leading.vtime})
         if claimed:
@@ -100,18 +102,20 @@ def claim(
     return []
 
 
+def _shares(session: Session, pool: str, passed_over: list[str], *, limit: int) -> list[Share]:
+    rows = session.execute(statements.LEADERS, {"pool": pool, "passed_over": passed_over, "limit": limit})
+    return [Share(**row._mapping) for row in rows]
+
+
 def _heads(session: Session, pool: str, tenant_id: str) -> list[Waiting]:
     rows = session.execute(statements.HEADS, {"pool": pool, "tenant_id": tenant_id, "limit": WARM_LOOK_AHEAD})
     return [Waiting(**row._mapping) for row in rows]
 
 
-def _companions(session: Session, pool: str, leader: Waiting, room: int) -> list[Waiting]:
+def _companions(session: Session, pool: str, leader: Waiting, room: int, passed_over: list[str]) -> list[Waiting]:
     if room <= 0:
         return []
-    shares = [
-        Share(**row._mapping)
-        for row in session.execute(statements.LEADERS, {"pool": pool, "limit": _COMPANION_TENANTS})
-    ]
+    shares = _shares(session, pool, passed_over, limit=_COMPANION_TENANTS)
     queues: defaultdict[str, list[Waiting]] = defaultdict(list)
     rows = session.execute(
         statements.LANE_HEADS,
@@ -122,11 +126,13 @@ def _companions(session: Session, pool: str, leader: Waiting, room: int) -> list
     return choose_companions(leader, shares, queues, room)
 
 
-def _let_sleep(session: Session, pool: str, tenant_id: str) -> None:
-    """Look past a tenant without work until it is woken; one whose next job is just being written stays awake."""
+def _let_sleep(session: Session, pool: str, tenant_id: str) -> bool:
+    """Look past a tenant without work until it is woken; False for one whose next job is just being written."""
     where = {"pool": pool, "tenant_id": tenant_id}
-    if session.execute(statements.LET_SLEEP_LOCK, where).one_or_none() is not None:
-        session.execute(statements.LET_SLEEP, where)
+    if session.execute(statements.LET_SLEEP_LOCK, where).one_or_none() is None:
+        return False
+    session.execute(statements.LET_SLEEP, where)
+    return True
 
 
 def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:

@@ -80,9 +80,9 @@ FOLD_NOTES = text("""
 LEADERS = text("""
     SELECT s.tenant_id, s.vtime, c.weight, c.max_running - s.running AS free
     FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
-    WHERE s.pool = :pool AND s.active AND s.running < c.max_running
+    WHERE s.pool = :pool AND s.active AND s.running < c.max_running AND s.tenant_id <> ALL (:passed_over)
     ORDER BY s.vtime, s.tenant_id LIMIT :limit
-""")
+""").bindparams(bindparam("passed_over", type_=ARRAY(Text())))
 
 HEADS = text("""
     SELECT job_id, tenant_id, lane, model_id, cost_ms, lockstep_now() - ready_at AS waited
