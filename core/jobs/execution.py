@@ -138,7 +138,7 @@ def _let_sleep(session: Session, pool: str, tenant_id: str) -> bool:
 def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
     rows = session.execute(statements.TAKE, {"ids": ids, "worker_id": worker_id, "lease": lease}).all()
     # Rows of jobs that were canceled at this very moment go too: their cancel is about to delete them.
-    session.execute(statements.UNQUEUE, {"pool": pool, "ids": ids})
+    session.execute(statements.UNQUEUE, {"ids": ids})
     if not rows:
         return []
     taken = [row.id for row in rows]

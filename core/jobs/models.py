@@ -136,6 +136,7 @@ class Ready(Base):
     __table_args__ = (
         ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
         Index("ix_ready_lane", "pool", "tenant_id", "lane", "sort_key", "job_id"),
+        Index("ix_ready_job", "job_id"),
         {
             # Rows live for seconds: vacuum by count, and at once.
             "postgresql_with": {

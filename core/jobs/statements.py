@@ -115,7 +115,7 @@ TAKE = text("""
     RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
 """).bindparams(_IDS)
 
-UNQUEUE = text("DELETE FROM ready WHERE pool = :pool AND job_id = ANY (:ids)").bindparams(_IDS)
+UNQUEUE = text("DELETE FROM ready WHERE job_id = ANY (:ids)").bindparams(_IDS)
 
 OPEN_ATTEMPTS = text("""
     INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)

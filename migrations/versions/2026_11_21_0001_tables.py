@@ -237,6 +237,7 @@ def upgrade() -> None:
             "autovacuum_vacuum_cost_delay": 0,
         },
     )
+    op.create_index("ix_ready_job", "ready", ["job_id"], unique=False)
     op.create_index("ix_ready_lane", "ready", ["pool", "tenant_id", "lane", "sort_key", "job_id"], unique=False)
     op.create_table(
         "sched_notes",
@@ -450,6 +451,7 @@ def downgrade() -> None:
     op.drop_index("ix_sched_notes_pool", table_name="sched_notes")
     op.drop_table("sched_notes")
     op.drop_index("ix_ready_lane", table_name="ready")
+    op.drop_index("ix_ready_job", table_name="ready")
     op.drop_table("ready")
     op.drop_index("ix_jobs_waiting", table_name="jobs", postgresql_where=sa.text("not_before IS NOT NULL"))
     op.drop_index("ix_jobs_page", table_name="jobs")

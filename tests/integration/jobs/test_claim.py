@@ -5,8 +5,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, text
 
+from core.jobs import statements
 from core.jobs.execution import Ending, finish
+from core.jobs.models import Ready
 from core.jobs.states import JobState
 
 SUCCESS: dict[str, Any] = {"images": []}
@@ -101,6 +104,29 @@ def test_a_tenant_let_sleep_is_woken_by_its_next_job(queue):
     assert queue.one("SELECT active FROM tenant_sched").active is False
     (job_id,) = queue.submit(tenant)
     assert [job.id for job in queue.claim()] == [job_id]
+
+
+def test_a_tenant_whose_next_job_is_just_being_written_holds_up_nobody_and_stays_awake(queue):
+    first, second = queue.tenant("first"), queue.tenant("second")
+    queue.submit(first)
+    queue.submit(second, n=16, steps=200)
+    assert len([*queue.claim(), *queue.claim()]) == 2  # the first now has less virtual time, and nothing queued
+    (theirs,) = queue.submit(second)
+    (mine,) = queue.submit(first)
+    row = queue.one("DELETE FROM ready WHERE job_id = :id RETURNING *", id=mine)._asdict()
+    with queue.owners.connect() as submitting:
+        submitting.execute(insert(Ready).values(row))
+        assert [job.id for job in queue.claim(room=4)] == [theirs]
+        assert queue.claim() == []
+        submitting.commit()
+    assert [job.id for job in queue.claim()] == [mine]
+
+
+def test_jobs_are_taken_out_of_the_queue_by_their_ids_alone(queue):
+    with queue.workers.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))  # a small table is read whole
+        plan = connection.execute(text(f"EXPLAIN {statements.UNQUEUE.text}"), {"ids": ["job_1"]}).scalars().all()
+    assert any("ix_ready_job" in line for line in plan)
 
 
 def test_a_warm_model_is_preferred_within_a_tenant(queue):
