@@ -224,12 +224,12 @@ def input_files(ids: Iterable[str]) -> Select[str, str, str]:
 CANCEL_QUEUED = text("""
     UPDATE jobs SET state = 'canceled', not_before = NULL,
         cancel_requested_at = lockstep_now(), finished_at = lockstep_now()
-    WHERE id = :job_id AND state = 'queued' RETURNING id, pool
+    WHERE id = :job_id AND state = 'queued'
 """)
 
 REQUEST_CANCEL = text("""
     UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, lockstep_now())
-    WHERE id = :job_id AND state = 'running' RETURNING id
+    WHERE id = :job_id AND state = 'running'
 """)
 
 # --- events -----------------------------------------------------------------------------------------------------

@@ -78,15 +78,19 @@ async def cancel(session: AsyncSession, job_id: str) -> Job:
 
     Raises NotFound, or NotCancelable when the job ended otherwise.
     """
-    canceled = (await session.execute(statements.CANCEL_QUEUED, {"job_id": job_id})).one_or_none()
-    if canceled is not None:
-        await session.execute(statements.UNQUEUE, {"pool": canceled.pool, "ids": [job_id]})
-        await record_async(session, Happening(job_id, Verb.CANCELED))
-    else:
-        await session.execute(statements.REQUEST_CANCEL, {"job_id": job_id})
-    job = await session.scalar(statements.job_by_id(job_id).execution_options(populate_existing=True))
+    # Locked before it is looked at, so that it can move neither to a worker nor back to the queue meanwhile.
+    locked = statements.job_by_id(job_id).with_for_update().execution_options(populate_existing=True)
+    job = await session.scalar(locked)
     if job is None:
         raise NotFound(f"No job {job_id}.", param="id")
-    if JobState(job.state).is_terminal and job.state != JobState.CANCELED:
-        raise NotCancelable(f"Job {job_id} has already {job.state}.")
+    match JobState(job.state):
+        case JobState.QUEUED:
+            await session.execute(statements.CANCEL_QUEUED, {"job_id": job_id})
+            await session.execute(statements.UNQUEUE, {"ids": [job_id]})
+            await record_async(session, Happening(job_id, Verb.CANCELED))
+        case JobState.RUNNING:
+            await session.execute(statements.REQUEST_CANCEL, {"job_id": job_id})
+        case JobState.SUCCEEDED | JobState.FAILED | JobState.EXPIRED:
+            raise NotCancelable(f"Job {job_id} has already {job.state}.")
+    await session.refresh(job)
     return job

@@ -12,6 +12,7 @@ from core.jobs.recovery import ReapCounts, promote, reap
 from core.jobs.retry import JobError
 from core.jobs.states import AttemptOutcome, JobStage, JobState
 from tests.integration.jobs.conftest import LEASE
+from tests.waiting import until
 
 OOM = JobError("out-of-memory", "The GPU is full.", retryable=True)
 DEAD = LEASE + timedelta(seconds=1)
@@ -141,6 +142,21 @@ def test_canceling_a_running_job_records_the_request_and_leaves_it_running(queue
     job = claim_one(queue, tenant)
     assert queue.cancel(tenant, job.id).state == "running"
     assert do(queue, renew, [job], lease=LEASE)[job.token].cancel_requested
+
+
+def test_a_cancel_that_meets_a_job_on_its_way_back_to_the_queue_is_not_lost(queue):
+    tenant = queue.tenant()
+    job = claim_one(queue, tenant)
+    canceled = []
+    canceling = threading.Thread(target=lambda: canceled.append(queue.cancel(tenant, job.id).state))
+    with queue.sessions.begin() as session:
+        requeue(session, [Return(job.id, job.token, AttemptOutcome.RETURNED, 0.5)])
+        canceling.start()
+        until(lambda: queue.column("SELECT pid FROM pg_locks WHERE NOT granted"))
+    canceling.join()
+    assert canceled == ["canceled"]
+    assert do(queue, promote) == 0
+    assert queue.events(job.id)[-2:] == ["generation.queued", "generation.canceled"]
 
 
 def test_canceling_twice_is_canceling_once_and_a_finished_job_stays_finished(queue):
