@@ -8,9 +8,10 @@ from core.catalog import models as catalog
 from core.concepts import models as concepts
 from core.db.base import Base
 from core.files import models as files
+from core.idempotency import models as idempotency
 from core.jobs import models as jobs
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (catalog, concepts, files, jobs, tenants, webhooks)
+MODULES = (catalog, concepts, files, idempotency, jobs, tenants, webhooks)
 METADATA: MetaData = Base.metadata

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.errors import IdempotencyInProgress, IdempotencyKeyReused
 from core.idempotency import statements
-from core.jobs.models import IdempotencyKey
+from core.idempotency.models import IdempotencyKey
 from core.tenants.authentication import Caller
 
 _KEY_LIFETIME = timedelta(hours=24)
@@ -75,8 +75,7 @@ async def find(session: AsyncSession, identity: Identity) -> Reply | None:
 def _replayed(kept: IdempotencyKey, identity: Identity) -> Reply:
     if kept.body_sha256 != identity.body_sha256:
         raise IdempotencyKeyReused("This idempotency key was used with another body.", param="Idempotency-Key")
-    assert kept.status is not None
-    return Reply(kept.status, kept.body or {}, kept.location)
+    return Reply(kept.status, kept.body, kept.location)
 
 
 async def keep(session: AsyncSession, identity: Identity, reply: Reply) -> None:

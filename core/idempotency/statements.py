@@ -9,7 +9,7 @@ from sqlalchemy import Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from core.db.time import lockstep_now
-from core.jobs.models import IdempotencyKey
+from core.idempotency.models import IdempotencyKey
 
 # Held until commit. Nobody waits: a request that meets its twin is told so.
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))").bindparams(

@@ -248,8 +248,3 @@ def requeue(session: Session, returns: Sequence[Return]) -> set[str]:
         ],
     )
     return moved
-
-
-def outcomes(session: Session, tokens: Sequence[int]) -> dict[int, str | None]:
-    """How attempts ended, read back after a commit whose answer was lost."""
-    return {row.token: row.outcome for row in session.execute(statements.ATTEMPT_OUTCOMES, {"tokens": list(tokens)})}

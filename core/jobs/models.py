@@ -192,19 +192,3 @@ class Worker(Base):
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]
-
-
-class IdempotencyKey(Base):
-    """An answer that is given again: stored in the transaction that made the job."""
-
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (Index("ix_idempotency_keys_created", "created_at"),)
-
-    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
-    route: Mapped[str] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    body_sha256: Mapped[str]
-    status: Mapped[int | None]  # null: the first request is still being handled
-    body: Mapped[dict[str, Any] | None]
-    location: Mapped[str | None]
-    created_at: Mapped[CreatedAt]

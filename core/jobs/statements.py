@@ -205,8 +205,6 @@ EXPIRED_LEASES = text("""
     ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
-ATTEMPT_OUTCOMES = text("SELECT token, outcome FROM job_attempts WHERE token = ANY (:tokens)").bindparams(_TOKENS)
-
 # --- inputs and products ----------------------------------------------------------------------------------------
 
 NEXT_VERSION = text("""
