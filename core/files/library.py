@@ -8,7 +8,7 @@ import re
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.db.transactions import Transactions
+from core.db.transactions import OutcomeUnknown, Transactions
 from core.errors import Conflict, NotFound, StorageUnavailable
 from core.files import pictures, statements
 from core.files.models import File
@@ -23,7 +23,10 @@ _LONGEST_NAME = 255
 async def keep_picture(
     transactions: Transactions, store: ObjectStore, *, tenant_id: str, name: str, picture: Picture
 ) -> File:
-    """Store an uploaded picture; raises StorageUnavailable, and then neither an object nor a row exists."""
+    """Store an uploaded picture; raises StorageUnavailable, and then neither an object nor a row exists.
+
+    The object stays where the row may: after OutcomeUnknown, or a cancellation at whatever moment.
+    """
     file_id = new_id("file")
     stored = await asyncio.to_thread(
         store.put, keys.upload(tenant_id, file_id), picture.png, media_type=pictures.MEDIA_TYPE
@@ -32,7 +35,9 @@ async def keep_picture(
         return await _record(
             transactions, stored, file_id=file_id, tenant_id=tenant_id, name=plain_name(name), picture=picture
         )
-    except BaseException:
+    except OutcomeUnknown:
+        raise
+    except Exception:
         with contextlib.suppress(StorageUnavailable):
             await asyncio.to_thread(store.delete, stored.key)
         raise

@@ -88,6 +88,13 @@ def test_an_upload_that_cannot_be_recorded_leaves_no_object(acme):
     assert objects_of(acme) == 0
 
 
+def test_an_upload_that_may_be_recorded_keeps_its_object(acme):
+    with at_commit(acme.deployment, "files", BREAK):
+        response = acme.http.post("/v1/files", files={"file": ("tom.png", picture_bytes())})
+    refused(response, 503, "unavailable")
+    assert objects_of(acme) == 1
+
+
 def test_without_the_database_requests_may_be_repeated_later(deployment, without):
     with without() as tenant:
         authorization = tenant.http.headers["Authorization"]
