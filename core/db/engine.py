@@ -14,19 +14,34 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 _TENANT = "tenant_id"
 
+# A server or a network that went away without a word is noticed within half a minute; a Unix socket needs none of it.
+_LIVENESS = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+# What the server ends by itself, so that a client that hangs cannot hold up the others.
+_LIMITS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "10s", "statement_timeout": "60s"}
+
 
 def sync_engine(url: URL, *, pool_size: int = 5) -> Engine:
     """An engine for workers and maintenance; a dead connection is noticed before it is used."""
-    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=_connect_args())
+    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=connect_args(url))
 
 
 def async_engine(url: URL, *, pool_size: int = 10) -> AsyncEngine:
     """An engine for the API."""
-    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=_connect_args())
+    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=connect_args(url))
 
 
-def _connect_args() -> dict[str, Any]:
-    return {"connect_timeout": 5}
+def connect_args(url: URL) -> dict[str, Any]:
+    """How to connect to ``url``, within limits; those that its own ``options`` set come last, and hold."""
+    own = url.query.get("options", ())
+    limits = (f"-c {name}={value}" for name, value in _LIMITS.items())
+    return {**_LIVENESS, "options": " ".join([*limits, *([own] if isinstance(own, str) else own)])}
 
 
 def bind_tenant(session: Session | AsyncSession, tenant_id: str) -> None:

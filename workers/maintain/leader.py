@@ -11,6 +11,7 @@ import asyncio
 from sqlalchemy import URL, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from core.db.engine import connect_args
 from workers.maintain import statements
 
 _TRY_SECONDS = 1.0
@@ -23,7 +24,7 @@ class Leader:
     def __init__(self, url: URL) -> None:
         # Unpooled, so that closing the connection ends the session, and the lock with it.
         self._engine = create_async_engine(
-            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5}
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=connect_args(url)
         )
         self._connection: AsyncConnection | None = None
 
