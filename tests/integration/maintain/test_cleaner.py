@@ -18,8 +18,10 @@ def keep_answers(queue, tenant, *keys):
     with queue.sessions.begin() as session:
         for key in keys:
             session.execute(
-                text("INSERT INTO idempotency_keys (tenant_id, route, key, body_sha256, status, body)"
-                     " VALUES (:t, 'r', :k, 's', 201, '{}')"),
+                text(
+                    "INSERT INTO idempotency_keys (tenant_id, route, key, body_sha256, status, body)"
+                    " VALUES (:t, 'r', :k, 's', 201, '{}')"
+                ),
                 {"t": tenant, "k": key},
             )
 

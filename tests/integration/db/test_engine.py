@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from core.config import Settings
+from core.db.engine import async_engine, sync_engine
+from core.embedded.postgres import SUPERUSER, WORKER
+
+TIMEOUTS = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+READ = text("SELECT " + ", ".join(f"current_setting('{name}')" for name in ("role", *TIMEOUTS)))
+
+
+def read(url):
+    engine = sync_engine(url)
+    with engine.connect() as connection:
+        row = connection.execute(READ).one()
+    engine.dispose()
+    return tuple(row)
+
+
+def test_the_server_ends_what_hangs(postgres_url):
+    assert read(postgres_url) == ("none", "10s", "10s", "1min")
+
+
+def test_the_api_has_the_same_limits_as_the_workers(postgres_url):
+    async def read_async():
+        engine = async_engine(postgres_url)
+        async with engine.connect() as connection:
+            row = (await connection.execute(READ)).one()
+        await engine.dispose()
+        return tuple(row)
+
+    assert asyncio.run(read_async()) == read(postgres_url)
+
+
+def test_a_role_taken_by_a_url_goes_with_the_limits(postgres_url):
+    login = postgres_url.set(username=SUPERUSER).render_as_string()
+    assert read(Settings(database_url=login).worker_dsn) == (WORKER, "10s", "10s", "1min")
+
+
+def test_a_limit_in_a_url_holds(postgres_url):
+    url = postgres_url.update_query_dict({"options": "-c statement_timeout=5s"})
+    assert read(url) == ("none", "10s", "10s", "5s")
+
+
+def test_a_connection_notices_that_the_other_side_is_gone(postgres_url):
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, psycopg.Connection)
+        parameters = driver.info.get_parameters()
+    engine.dispose()
+    wanted = {
+        "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+        "tcp_user_timeout": "20000",
+    }  # fmt: skip
+    assert wanted.items() <= parameters.items()
+
+
+def test_a_lock_is_not_waited_for_without_end(postgres_url):
+    impatient = sync_engine(postgres_url.update_query_dict({"options": "-c lock_timeout=50ms"}))
+    lock = text("SELECT pg_advisory_xact_lock(1)")
+    with impatient.connect() as holder, impatient.connect() as waiter:
+        holder.execute(lock)
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            waiter.execute(lock)
+    impatient.dispose()
