@@ -1,4 +1,4 @@
-"""A tenant's files: taken in, looked up, thrown away. Nothing is left behind by what fails half-way."""
+"""A tenant's files: taken in, looked up, thrown away. What certainly failed leaves nothing behind."""
 
 from __future__ import annotations
 
