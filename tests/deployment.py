@@ -30,6 +30,7 @@ from core.storage.s3 import ObjectStore
 from core.tenants.provisioning import create_tenant
 from tests.engine.tiny import build_tiny_pipeline
 from tests.waiting import until
+from workers.attempt import PATIENCE, Patience
 from workers.gpu_child import GpuChild
 from workers.supervisor import Supervisor
 
@@ -63,15 +64,16 @@ class Deployment:
         finally:
             made.engine.dispose()
 
-    def supervisor(self, *, child: GpuChild | None = None, store: ObjectStore | None = None) -> Supervisor:
+    def supervisor(self, *, child: GpuChild | None = None, patience: Patience = PATIENCE) -> Supervisor:
         return Supervisor(
             sessions=self.sessions,
-            store=store or self.store,
+            store=self.store,
             child=child or GpuChild(device="cpu"),
             pool=POOL,
             lease=timedelta(seconds=20),
             heartbeat=timedelta(seconds=0.2),
             batch_size=8,
+            patience=patience,
         )
 
     async def generate(self, **changes: Any) -> str:

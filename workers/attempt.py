@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.errors import StorageUnavailable
@@ -23,13 +23,14 @@ from core.jobs.execution import ClaimedJob, Ending, Return
 from core.jobs.retry import JobError, backoff
 from core.jobs.states import AttemptOutcome, JobStage, JobState
 from core.storage.s3 import ObjectStore
-from workers.gpu_child import Child
+from workers.gpu_child import Child, ChildLost
 from workers.leases import LeaseKeeper
 from workers.protocol import (
     Failed,
     Generated,
     Loading,
     Progress,
+    Ready,
     Stop,
     Stopped,
     ToParent,
@@ -45,10 +46,24 @@ T = TypeVar("T")
 _LISTEN_SECONDS = 0.2
 _REPORT_SECONDS = 0.5  # progress of a job is told at most this often
 _RETRY_SECONDS = 2.0  # between tries to store or commit what is finished
+_STORE_SECONDS = 900.0  # a store that refuses for longer is not down, it says no
+_OUTAGES = (OperationalError, InterfaceError, InternalError)  # Postgres is away, or read-only after a failover
 
 
 class LeaseLost(Exception):
     """None of the batch is ours any more: write nothing, stop the engine."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the engine may be silent before it counts as hung, in seconds."""
+
+    working: float = 600.0  # one step, on the slowest device we know of
+    loading: float = 1800.0  # a model that comes from a hub
+    stopping: float = 30.0  # after it was asked to stop
+
+
+PATIENCE = Patience()
 
 
 @dataclass
@@ -63,27 +78,41 @@ class Attempt:
     scratch: Path
     is_draining: Callable[[], bool]
     jitter: Callable[[], float] = random.random
+    patience: Patience = PATIENCE
     started_at: float = field(default_factory=time.monotonic)
     _reported_at: float = 0.0
+
+    @property
+    def request_id(self) -> str:
+        """The name under which the engine is asked: of this attempt, so that no other one's answer is taken for it."""
+        return f"{self.jobs[0].id}:{self.jobs[0].token}"
 
     def converse(self, request: Work) -> Iterator[ToParent]:
         """Send ``request`` and yield what the engine says, up to its last word.
 
         Progress is written as it comes. Asks the engine to stop when every job was canceled or the worker drains a
-        training, and raises LeaseLost once nothing of the batch is ours. Raises ChildLost.
+        training, and raises LeaseLost once nothing of the batch is ours. Raises ChildLost, also for an engine that is
+        silent for too long or answers something else.
         """
         self.child.send(request)
         asked_to_stop = False
+        limit, heard_at = self.patience.loading, time.monotonic()
         while True:
             message = self.child.receive(_LISTEN_SECONDS)
-            if not any(self.keeper.is_held(job.id) for job in self.jobs):
+            if not self._is_ours():
                 raise LeaseLost
             if not asked_to_stop and self._should_stop(request):
                 self.child.send(Stop(request.request_id))
-                asked_to_stop = True
+                asked_to_stop, limit, heard_at = True, self.patience.stopping, time.monotonic()
+            if message is None:
+                if time.monotonic() - heard_at > limit:
+                    self._disown(f"The engine was silent for {limit:.0f} s.")
+                continue
+            if isinstance(message, Ready) or message.request_id != request.request_id:
+                self._disown(f"The engine answered something else: {type(message).__name__}.")
+            if not asked_to_stop:
+                limit, heard_at = self._limit_after(message), time.monotonic()
             match message:
-                case None:
-                    continue
                 case Loading():
                     self.report(stage=JobStage.LOADING)
                 case Progress():
@@ -93,10 +122,22 @@ class Attempt:
             if isinstance(message, Trained | Generated | Stopped | Failed):
                 return
 
+    def _limit_after(self, message: ToParent) -> float:
+        return self.patience.loading if isinstance(message, Loading) else self.patience.working
+
+    def _disown(self, why: str) -> NoReturn:
+        self.child.kill()
+        raise ChildLost(why)
+
+    def _is_ours(self) -> bool:
+        return any(self.keeper.is_held(job.id) for job in self.jobs)
+
+    def _is_wanted(self) -> bool:
+        return any(self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id) for job in self.jobs)
+
     def _should_stop(self, request: Work) -> bool:
-        wanted = [job for job in self.jobs if self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id)]
         # A generation is over in seconds, so a drain lets it finish; a training is checkpointed and given back.
-        return not wanted or (isinstance(request, Train) and self.is_draining())
+        return not self._is_wanted() or (isinstance(request, Train) and self.is_draining())
 
     def _tell_progress(self, message: Progress) -> None:
         now = time.monotonic()
@@ -106,14 +147,20 @@ class Attempt:
         progress = {"step": message.step, "steps": message.steps, **message.metrics}
         self.report(stage=JobStage.WORKING, progress=progress)
 
-    def report(self, *, stage: JobStage | None = None, progress: dict[str, float] | None = None) -> None:
+    def report(
+        self,
+        *,
+        stage: JobStage | None = None,
+        progress: Mapping[str, Any] | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write how far every job of the batch is; a database that does not answer costs only the news."""
         try:
             with self.sessions.begin() as session:
                 for job in sorted(self.jobs, key=lambda job: job.id):  # everybody locks in this order
                     if self.keeper.is_held(job.id):
-                        execution.report(session, job, stage=stage, progress=progress)
-        except OperationalError as error:
+                        execution.report(session, job, stage=stage, progress=progress, checkpoint=checkpoint)
+        except _OUTAGES as error:
             log.warning("report.failed", error=str(error))
 
     def gpu_seconds(self) -> float:
@@ -121,14 +168,20 @@ class Attempt:
         return (time.monotonic() - self.started_at) / len(self.jobs)
 
     def persist(self, work: Callable[[], T]) -> T:
-        """Do ``work`` (an upload), waiting out a store that does not answer for as long as a lease is ours."""
+        """Do ``work`` (an upload), waiting out a store that does not answer while the result is ours and wanted.
+
+        Raises StorageUnavailable after a quarter of an hour, when the worker drains, or when nobody wants the result.
+        """
+        give_up_at = time.monotonic() + _STORE_SECONDS
         while True:
             try:
                 return work()
             except StorageUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
-                if not any(self.keeper.is_held(job.id) for job in self.jobs):
+                if not self._is_ours():
                     raise LeaseLost from error
+                if time.monotonic() > give_up_at or self.is_draining() or not self._is_wanted():
+                    raise
                 time.sleep(_RETRY_SECONDS)
 
     def commit(self, write: Callable[[Session], set[str]]) -> None:
@@ -140,9 +193,9 @@ class Attempt:
             try:
                 with self.sessions.begin() as session:
                     done = write(session)
-            except OperationalError as error:
+            except _OUTAGES as error:
                 log.warning("commit.unknown", error=str(error))
-                if not any(self.keeper.is_held(job.id) for job in self.jobs):
+                if not self._is_ours():
                     raise LeaseLost from error
                 time.sleep(_RETRY_SECONDS)
             else:
@@ -171,13 +224,12 @@ class Attempt:
                 self.end(job, error)
 
     def stop(self) -> None:
-        """End what was canceled, and give the rest back unharmed: it does not count as an attempt."""
-        canceled = [job for job in self.jobs if self.keeper.cancel_requested(job.id)]
-        others = [job for job in self.jobs if not self.keeper.cancel_requested(job.id)]
+        """Give the batch back unharmed, which does not count as an attempt; what was canceled ends instead."""
 
         def write(session: Session) -> set[str]:
-            endings = [Ending(job.id, job.token, JobState.CANCELED, self.gpu_seconds()) for job in canceled]
-            returns = [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in others]
-            return execution.finish(session, endings) | execution.requeue(session, returns)
+            return execution.requeue(
+                session,
+                [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in self.jobs],
+            )
 
         self.commit(write)

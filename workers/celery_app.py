@@ -12,7 +12,7 @@ from celery import Celery
 from core.config import Settings
 
 SERVE = "pool.serve"
-_DOORBELL_EXPIRES = 60  # seconds; the ringer rings again while there is work, so an old bell says nothing
+_DOORBELL_EXPIRES = 3600  # seconds, by the worker's clock: long enough for one that is wrong
 
 
 def create_app(settings: Settings) -> Celery:

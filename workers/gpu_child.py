@@ -6,6 +6,7 @@ reports it and starts another. The child exits by itself when the pipe closes.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -31,9 +32,12 @@ class Child(Protocol):
     def receive(self, seconds: float) -> ToParent | None:
         """The child's next message, or None when none came in time; raises ChildLost."""
 
+    def kill(self) -> None:
+        """End the child and forget what it said."""
+
 
 class GpuChild:
-    """One engine process. Not safe to share between threads, but ``kill`` may come from any."""
+    """One engine process, used by one thread."""
 
     def __init__(self, *, device: str, threads: int = 1) -> None:
         self._device = device
@@ -44,9 +48,9 @@ class GpuChild:
 
     def ensure_running(self) -> None:
         """Start the child unless it runs; returns when it is ready for work. Raises ChildLost if it never is."""
-        if self._process is not None and self._process.poll() is None:
+        if self.pid is not None:
             return
-        self._discard()
+        self.kill()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -76,7 +80,7 @@ class GpuChild:
         try:
             self._pipe.send(message)
         except OSError as error:
-            raise ChildLost(self._obituary()) from error
+            raise ChildLost(self._bury()) from error
 
     def receive(self, seconds: float) -> ToParent | None:
         """The child's next message, or None when none came in time; raises ChildLost."""
@@ -87,32 +91,29 @@ class GpuChild:
                 return None
             message: ToParent = self._pipe.recv()
         except (EOFError, OSError) as error:
-            raise ChildLost(self._obituary()) from error
+            raise ChildLost(self._bury()) from error
         return message
 
     def kill(self) -> None:
-        """End the child at once, whatever it is doing; the next ``ensure_running`` starts another."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-
-    def close(self) -> None:
-        """Ask the child to leave, and make it."""
-        if self._process is not None and self._process.poll() is None and self._pipe is not None:
-            try:
-                self._pipe.send(Shutdown())
-                self._process.wait(_STOP_SECONDS)
-            except (OSError, subprocess.TimeoutExpired):
-                self.kill()
-        self._discard()
-
-    def _discard(self) -> None:
+        """End the child at once, whatever it is doing, and forget what it said; the next start is a fresh one."""
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
         if self._process is not None:
-            self._process.wait(_STOP_SECONDS)
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in its driver: it is dead when that lets go
+                self._process.wait(_STOP_SECONDS)
             self._process = None
 
-    def _obituary(self) -> str:
-        code = None if self._process is None else self._process.wait(_STOP_SECONDS)
-        return f"The engine process ended with status {code}."
+    def close(self) -> None:
+        """Ask the child to leave, and make it."""
+        if self._process is not None and self._pipe is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._pipe.send(Shutdown())
+                self._process.wait(_STOP_SECONDS)
+        self.kill()
+
+    def _bury(self) -> str:
+        process = self._process
+        self.kill()
+        return f"The engine process ended with status {None if process is None else process.returncode}."

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog import statements as catalog
 from core.jobs import statements
-from core.storage.s3 import ObjectStore
+from core.storage.s3 import ObjectMissing, ObjectStore
 
 
 class InputMissing(Exception):
@@ -20,7 +20,7 @@ class InputMissing(Exception):
 def require(wanted: Iterable[str], present: Mapping[str, Path]) -> None:
     """Raise InputMissing unless every wanted file is there."""
     if missing := sorted(set(wanted) - present.keys()):
-        raise InputMissing(f"Files that the job needs were deleted: {', '.join(missing)}.")
+        raise InputMissing(f"Files that the job needs are gone or were changed: {', '.join(missing)}.")
 
 
 def fetch_model(sessions: sessionmaker[Session], model_id: str) -> str:
@@ -35,7 +35,7 @@ def fetch_model(sessions: sessionmaker[Session], model_id: str) -> str:
 def fetch_files(
     sessions: sessionmaker[Session], store: ObjectStore, file_ids: Iterable[str], folder: Path
 ) -> dict[str, Path]:
-    """Local copies of stored files by id; a file that was deleted meanwhile is left out, a changed one raises.
+    """Local copies of stored files by id; what was deleted or changed meanwhile is left out.
 
     ``folder`` is a cache: a file lies there under its content hash, so concepts are fetched once per worker.
     """
@@ -46,9 +46,12 @@ def fetch_files(
     for row in rows:
         path = folder / row.sha256
         if not path.exists():
-            data = store.get(row.key)
+            try:
+                data = store.get(row.key)
+            except ObjectMissing:
+                continue
             if hashlib.sha256(data).hexdigest() != row.sha256:
-                raise InputMissing(f"File {row.id} is not what was stored under its name.")
+                continue
             partial = path.with_suffix(".partial")
             partial.write_bytes(data)
             partial.rename(path)

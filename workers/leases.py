@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -13,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.jobs import execution
-from core.jobs.execution import ClaimedJob
+from core.jobs.execution import ClaimedJob, Held
 
-_LOOK_SECONDS = 1.0  # a cancel is seen within this; a renewal is one indexed update
+_LOOK_SECONDS = 1.0  # a cancel is seen within this
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class LeaseKeeper:
         self._sessions = sessions
         self._jobs = {job.id: job for job in jobs}
         self._lease = lease
-        self._every = min(every.total_seconds(), _LOOK_SECONDS)
+        self._every = every.total_seconds()
         self._monotonic = monotonic
         self._renewed_at = monotonic()
         self._lost: set[str] = set()
@@ -73,13 +74,20 @@ class LeaseKeeper:
 
     def renew_once(self) -> None:
         """Renew every lease that is still ours."""
+        asked_at = self._monotonic()
+        self._hear(partial(execution.renew, lease=self._lease))
+        self._renewed_at = asked_at
+
+    def look_once(self) -> None:
+        """See whether anything was lost or canceled, without writing."""
+        self._hear(execution.look)
+
+    def _hear(self, ask: Callable[[Session, list[ClaimedJob]], Mapping[int, Held]]) -> None:
         ours = [job for job in self._jobs.values() if self.is_held(job.id)]
         if not ours:
             return
-        asked_at = self._monotonic()
         with self._sessions.begin() as session:
-            held = execution.renew(session, ours, lease=self._lease)
-        self._renewed_at = asked_at
+            held = ask(session, ours)
         for job in ours:
             if job.token not in held:
                 self._lost.add(job.id)
@@ -87,8 +95,11 @@ class LeaseKeeper:
                 self._canceled.add(job.id)
 
     def _keep(self) -> None:
-        while not self._stop.wait(self._every):
+        while not self._stop.wait(min(self._every, _LOOK_SECONDS)):
             try:
-                self.renew_once()
+                if self._monotonic() - self._renewed_at >= self._every:
+                    self.renew_once()
+                else:
+                    self.look_once()
             except SQLAlchemyError as error:
                 log.warning("lease.renewal_failed", error=str(error))

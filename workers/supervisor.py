@@ -24,8 +24,8 @@ from core.errors import StorageUnavailable
 from core.jobs import execution, workers
 from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
-from core.storage.s3 import ObjectMissing, ObjectStore
-from workers.attempt import Attempt, LeaseLost
+from core.storage.s3 import ObjectStore
+from workers.attempt import PATIENCE, Attempt, LeaseLost, Patience
 from workers.gpu_child import ChildLost, GpuChild
 from workers.handlers import generation, training
 from workers.inputs import InputMissing
@@ -53,6 +53,7 @@ class Supervisor:
         lease: timedelta,
         heartbeat: timedelta,
         batch_size: int,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._sessions = sessions
         self._store = store
@@ -61,6 +62,7 @@ class Supervisor:
         self._lease = lease
         self._heartbeat = heartbeat
         self._batch_size = batch_size
+        self._patience = patience
         self._warm: frozenset[str] = frozenset()
         self._state = "starting"
         self._draining = threading.Event()
@@ -80,18 +82,15 @@ class Supervisor:
         """Answer a doorbell: claim and run batches until nothing is runnable; returns how many jobs were taken."""
         taken = 0
         until = time.monotonic() + _SESSION.total_seconds()
-        while not self._draining.is_set() and time.monotonic() < until:
-            try:
-                jobs = self._claim()
-            except SQLAlchemyError as error:
-                log.warning("claim.failed", error=str(error))
-                break
-            if not jobs:
-                break
-            taken += len(jobs)
-            self._become("busy")
-            self._run(jobs)
-        self._become("draining" if self._draining.is_set() else "idle")
+        try:
+            while not self._draining.is_set() and time.monotonic() < until and (jobs := self._claim()):
+                taken += len(jobs)
+                self._become("busy")
+                self._run(jobs)
+        except SQLAlchemyError as error:
+            log.warning("claim.failed", error=str(error))
+        finally:  # whatever happened, the ringer must know that this worker listens again
+            self._become("draining" if self._draining.is_set() else "idle")
         return taken
 
     def drain(self) -> None:
@@ -118,25 +117,26 @@ class Supervisor:
 
     def _run(self, jobs: Sequence[ClaimedJob]) -> None:
         """Run one batch to its end, whatever that is. Only a lost lease leaves without a word."""
-        scratch = Path(tempfile.mkdtemp(dir=self._folder))
         log.info("batch.started", kind=jobs[0].params.kind, jobs=[job.id for job in jobs])
-        with LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat) as keeper:
+        with (
+            tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch,
+            LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat) as keeper,
+        ):
             attempt = Attempt(
                 jobs=jobs,
                 child=self._child,
                 keeper=keeper,
                 sessions=self._sessions,
                 store=self._store,
-                scratch=scratch,
+                scratch=Path(scratch),
                 is_draining=self._draining.is_set,
+                patience=self._patience,
             )
             try:
                 self._attempt(attempt)
             except LeaseLost:
                 log.warning("batch.lease_lost", jobs=[job.id for job in jobs])
-                self._child.kill()
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                self._lose_engine()
 
     def _attempt(self, attempt: Attempt) -> None:
         params = attempt.jobs[0].params
@@ -145,14 +145,22 @@ class Supervisor:
             HANDLERS[params.kind](attempt)
             self._warm = frozenset({params.model_id})
         except ChildLost as error:
-            self._warm = frozenset()
+            self._lose_engine()
             attempt.give_up(JobError("engine-lost", str(error), retryable=True))
         except InputMissing as error:
             attempt.give_up(JobError("input-missing", str(error), retryable=False))
-        except ObjectMissing as error:
-            attempt.give_up(JobError("input-missing", f"The stored object {error} is gone.", retryable=False))
         except StorageUnavailable as error:
             attempt.give_up(JobError(error.code, error.detail, retryable=True))
+        except LeaseLost:
+            raise
+        except Exception:  # the edge of the process: one batch must never take the worker down with it
+            log.exception("batch.broken", jobs=[job.id for job in attempt.jobs])
+            self._lose_engine()  # it may still be busy with what was abandoned
+            attempt.give_up(JobError("internal-error", "The worker met an unexpected error.", retryable=True))
+
+    def _lose_engine(self) -> None:
+        self._child.kill()
+        self._warm = frozenset()
 
     def _become(self, state: str) -> None:
         self._state = state

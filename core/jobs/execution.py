@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
@@ -25,6 +25,7 @@ from core.jobs.states import AttemptOutcome, JobStage, JobState
 
 _PARAMS: TypeAdapter[TrainingParams | GenerationParams] = TypeAdapter(JobParams)
 _COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
+_RELEASE_PAUSE = timedelta(seconds=30)  # until a worker of another release may have its turn
 _MOST_ROUNDS = 64  # tenants found empty, or jobs canceled meanwhile, before a claim gives up its turn
 
 
@@ -146,29 +147,45 @@ def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease:
     session.execute(statements.CHARGE, {"pool": pool, "ids": taken})
     record(session, [Happening(job_id, Verb.STARTED) for job_id in taken])
     order = {job_id: place for place, job_id in enumerate(ids)}
-    return [_claimed(row) for row in sorted(rows, key=lambda row: order[row.id])]
+    return _understood(session, sorted(rows, key=lambda row: order[row.id]))
 
 
-def _claimed(row: Row[Any]) -> ClaimedJob:
-    return ClaimedJob(
-        id=row.id,
-        token=row.token,
-        tenant_id=row.tenant_id,
-        params=_PARAMS.validate_python(row.params),
-        checkpoint=row.checkpoint,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-    )
+def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
+    """The jobs whose parameters this release can read; the others are left to another one, or fail in the end."""
+    jobs: list[ClaimedJob] = []
+    for row in rows:
+        try:
+            params = _PARAMS.validate_python(row.params)
+        except ValidationError as problem:
+            message = f"{problem.error_count()} of its parameters are unknown to this release."
+            error = JobError("params-unreadable", message, retryable=True)
+            if row.attempt >= row.max_attempts:
+                finish(session, [Ending(row.id, row.token, JobState.FAILED, 0.0, error=error)])
+            else:
+                back = Return(row.id, row.token, AttemptOutcome.FAILED, 0.0, delay=_RELEASE_PAUSE, error=error)
+                requeue(session, [back])
+        else:
+            jobs.append(
+                ClaimedJob(row.id, row.token, row.tenant_id, params, row.checkpoint, row.attempt, row.max_attempts)
+            )
+    return jobs
 
 
 def renew(session: Session, jobs: Sequence[ClaimedJob], *, lease: timedelta) -> dict[int, Held]:
     """Extend the leases; a token that is missing from the answer is lost."""
     hold(session, jobs)
-    rows = session.execute(
-        statements.RENEW,
-        {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs], "lease": lease},
-    )
+    rows = session.execute(statements.RENEW, {**_ids_and_tokens(jobs), "lease": lease})
     return {row.token: Held(row.cancel_requested) for row in rows}
+
+
+def look(session: Session, jobs: Sequence[ClaimedJob]) -> dict[int, Held]:
+    """Say the same without extending or writing anything."""
+    rows = session.execute(statements.LOOK, _ids_and_tokens(jobs))
+    return {row.token: Held(row.cancel_requested) for row in rows}
+
+
+def _ids_and_tokens(jobs: Sequence[ClaimedJob]) -> dict[str, Any]:
+    return {"ids": [job.id for job in jobs], "tokens": [job.token for job in jobs]}
 
 
 def report(
@@ -193,12 +210,13 @@ def report(
 
 def hold(session: Session, jobs: Iterable[ClaimedJob]) -> set[str]:
     """Lock the jobs that are still ours until commit; the caller may then write what they produced."""
-    return _lock(session, {job.id: job.token for job in jobs})
+    return set(_lock(session, {job.id: job.token for job in jobs}))
 
 
-def _lock(session: Session, tokens: Mapping[str, int]) -> set[str]:
+def _lock(session: Session, tokens: Mapping[str, int]) -> dict[str, bool]:
+    """Lock what is still ours, in the one order; says of each whether its cancel was requested."""
     rows = session.execute(statements.HOLD, {"ids": list(tokens), "tokens": list(tokens.values())})
-    return {row.id for row in rows}
+    return {row.id: row.cancel_requested for row in rows}
 
 
 _VERBS = {JobState.SUCCEEDED: Verb.SUCCEEDED, JobState.FAILED: Verb.FAILED, JobState.CANCELED: Verb.CANCELED}
@@ -225,7 +243,20 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
 
 
 def requeue(session: Session, returns: Sequence[Return]) -> set[str]:
-    """Put jobs back into the queue, not before their delay has passed; returns the ids that were still ours."""
+    """Put jobs back into the queue, not before their delay has passed; one that was canceled ends instead.
+
+    Returns the ids that were still ours.
+    """
+    held = _lock(session, {back.job_id: back.token for back in returns})
+    canceled = [back for back in returns if held.get(back.job_id)]
+    ended = finish(
+        session,
+        [Ending(back.job_id, back.token, JobState.CANCELED, back.gpu_seconds) for back in canceled],
+    )
+    return ended | _put_back(session, [back for back in returns if back not in canceled])
+
+
+def _put_back(session: Session, returns: Sequence[Return]) -> set[str]:
     items = [
         {
             "job_id": back.job_id,
@@ -237,7 +268,6 @@ def requeue(session: Session, returns: Sequence[Return]) -> set[str]:
         }
         for back in returns
     ]
-    _lock(session, {back.job_id: back.token for back in returns})
     moved = {row.id for row in session.execute(statements.REQUEUE, {"items": items})}
     record(
         session,

@@ -141,6 +141,11 @@ RENEW = text("""
     RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested
 """).bindparams(_IDS, _TOKENS)
 
+LOOK = text("""
+    SELECT lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested
+    FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+""").bindparams(_IDS, _TOKENS)
+
 REPORT = text("""
     UPDATE jobs SET stage = coalesce(:stage, stage), progress = coalesce(CAST(:progress AS jsonb), progress),
         checkpoint = coalesce(CAST(:checkpoint AS jsonb), checkpoint)
@@ -157,7 +162,8 @@ REPORT = text("""
 # Whoever writes several running jobs holds them first, in one order: a renewal and a report, or an end, then cannot
 # wait for each other.
 HOLD = text("""
-    SELECT id FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    SELECT id, cancel_requested_at IS NOT NULL AS cancel_requested
+    FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
     ORDER BY id FOR UPDATE
 """).bindparams(_IDS, _TOKENS)
 
@@ -187,6 +193,8 @@ REQUEUE = text("""
         UPDATE jobs j SET state = 'queued', not_before = lockstep_now() + i.delay_ms * interval '1 millisecond',
             -- Counted at the claim, so a worker that dies has used it up; one that gives the job back has not.
             attempt = j.attempt - (i.outcome = 'returned')::int,
+            -- What failed once is tried by itself: if it brings the engine down, it does so alone.
+            lane = CASE WHEN i.outcome = 'returned' THEN j.lane ELSE 'alone:' || j.id END,
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
@@ -19,6 +20,8 @@ from core.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+
+log = structlog.get_logger()
 
 _CHUNK = 1024 * 1024
 
@@ -126,6 +129,12 @@ def _translated(key: str) -> Iterator[None]:
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
             raise ObjectMissing(key) from error
-        raise StorageUnavailable(f"Object storage refused {key}: {error}.") from error
+        raise _unavailable(key, error) from error
     except BotoCoreError as error:
-        raise StorageUnavailable(f"Object storage does not answer: {error}.") from error
+        raise _unavailable(key, error) from error
+
+
+def _unavailable(key: str, error: Exception) -> StorageUnavailable:
+    """What customers may know; addresses and keys are for the log."""
+    log.warning("storage.failed", key=key, error=str(error))
+    return StorageUnavailable("Object storage does not answer.")

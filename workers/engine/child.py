@@ -16,8 +16,10 @@ import argparse
 import logging
 import os
 import queue
+import signal
 import threading
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
-from workers.engine.errors import EngineError, Interrupted, OutOfMemory, SettingsInvalid
+from workers.engine.errors import CheckpointMismatch, EngineError, Interrupted, OutOfMemory, SettingsInvalid
 from workers.engine.generation import GenerationRequest, ModelCache, generate
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import train_concept
@@ -127,20 +129,25 @@ class Child:
         base = self._model(work)
         scratch = Path(work.scratch_dir)
         config = base.perfusion.override(work.settings)
-        file = train_concept(
+        train = partial(
+            train_concept,
             base,
             [load_picture(Path(path)) for path in work.pictures],
             work.superclass,
             config,
             seed=work.seed,
             checkpoints=scratch,
-            resume_from=None if work.resume_from is None else Path(work.resume_from),
             on_progress=lambda step, steps, loss: self._send(
                 protocol.Progress(work.request_id, step, steps, {"loss": loss})
             ),
             on_checkpoint=lambda step, path: self._send(protocol.Checkpoint(work.request_id, step, str(path))),
             should_stop=lambda: self._inbox.should_stop(work.request_id),
         )
+        try:
+            file = train(resume_from=None if work.resume_from is None else Path(work.resume_from))
+        except CheckpointMismatch as mismatch:  # of another release: the training starts over
+            _log.warning("not resumed: %s", mismatch)
+            file = train(resume_from=None)
         path = scratch / "concept.safetensors"
         size = file.save(path)
         metrics = {**file.scores, "seconds": round(time.monotonic() - started, 3)}
@@ -212,6 +219,12 @@ def _failure(item: protocol.GenerateItem, error: EngineError) -> protocol.ItemFa
     return protocol.ItemFailure(item.item_id, error.code, str(error), error.retryable)
 
 
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda", 0) if wanted == "cuda" else torch.device(wanted)
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
@@ -220,7 +233,7 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="workers.engine.child")
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the supervisor")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per operator")
     parser.add_argument("--batch-size", type=int, default=8, help="most pictures drawn at once")
     parser.add_argument("--warm-models", type=int, default=2, help="most base models kept loaded")
@@ -229,8 +242,10 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()  # it warns of attributes that it wrote into the folder itself
     torch.set_num_threads(options.threads)
-    cuda = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda", 0) if cuda else torch.device("cpu")
+    # Signals go to whole groups of processes; when to leave is the supervisor's to say, by Shutdown or end of file.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    device = _device(options.device)
     Child(Connection(options.fd), device=device, batch_size=options.batch_size, warm_models=options.warm_models).run()
 
 

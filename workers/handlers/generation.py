@@ -26,12 +26,12 @@ _MEDIA_TYPE = "image/png"
 
 
 def run(attempt: Attempt) -> None:
-    """Draw every job of the batch; raises InputMissing, ObjectMissing, StorageUnavailable, ChildLost, LeaseLost."""
+    """Draw every job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
     items = _gather(attempt)
     if not items:
         return
     location = fetch_model(attempt.sessions, _params(attempt.jobs[0]).model_id)
-    request = Generate(attempt.jobs[0].id, model=location, items=tuple(items), scratch_dir=str(attempt.scratch))
+    request = Generate(attempt.request_id, model=location, items=tuple(items), scratch_dir=str(attempt.scratch))
     for message in attempt.converse(request):
         match message:
             case Generated():
@@ -101,6 +101,9 @@ def _finish(attempt: Attempt, generated: Generated) -> None:
     pictures: defaultdict[str, list[GeneratedImage]] = defaultdict(list)
     for image in generated.outputs:
         pictures[_job_id(image.item_id)].append(image)
+    for job in attempt.jobs:
+        if len(pictures[job.id]) < _params(job).n:
+            failures.setdefault(job.id, JobError("internal-error", "The engine left pictures out.", retryable=True))
     drawn = [job for job in attempt.jobs if job.id not in failures and attempt.keeper.is_held(job.id)]
     stored = {job.id: _store(attempt, job, pictures[job.id]) for job in drawn}
     attempt.commit(lambda session: _write(session, attempt, drawn, stored, pictures))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import structlog
 from sqlalchemy.orm import Session
 
+from core.errors import StorageUnavailable
 from core.ids import new_id
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
@@ -14,15 +16,18 @@ from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
 from core.storage import keys
+from core.storage.s3 import ObjectMissing
 from workers.attempt import Attempt
 from workers.inputs import fetch_files, fetch_model, require
 from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained
+
+log = structlog.get_logger()
 
 _MEDIA_TYPE = "application/vnd.lockstep.concept+safetensors"
 
 
 def run(attempt: Attempt) -> None:
-    """Train the one job of the batch; raises InputMissing, ObjectMissing, StorageUnavailable, ChildLost, LeaseLost."""
+    """Train the one job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
     (job,) = attempt.jobs
     assert isinstance(job.params, TrainingParams)
     for message in attempt.converse(_request(attempt, job, job.params)):
@@ -46,12 +51,15 @@ def _request(attempt: Attempt, job: ClaimedJob, params: TrainingParams) -> Train
     resume_from: Path | None = None
     if job.checkpoint is not None:
         resume_from = attempt.scratch / "resume.safetensors"
-        attempt.store.get_file(job.checkpoint["key"], resume_from)
+        try:
+            attempt.store.get_file(job.checkpoint["key"], resume_from)
+        except ObjectMissing:  # then it starts over
+            resume_from = None
     settings: dict[str, object] = {"flip": params.flip}
     if params.steps is not None:
         settings["steps"] = params.steps
     return Train(
-        request_id=job.id,
+        request_id=attempt.request_id,
         model=location,
         pictures=tuple(str(pictures[file_id]) for file_id in params.file_ids),
         superclass=params.superclass,
@@ -64,10 +72,14 @@ def _request(attempt: Attempt, job: ClaimedJob, params: TrainingParams) -> Train
 
 
 def _keep_checkpoint(attempt: Attempt, job: ClaimedJob, message: Checkpoint) -> None:
+    """Store a checkpoint; one that cannot be stored costs steps, should this attempt end, and is no reason to wait."""
     key = keys.checkpoint(job.id, job.token, message.step)
-    attempt.persist(lambda: attempt.store.put_file(key, Path(message.path), media_type="application/octet-stream"))
-    with attempt.sessions.begin() as session:
-        execution.report(session, job, checkpoint={"key": key, "step": message.step})
+    try:
+        attempt.store.put_file(key, Path(message.path), media_type="application/octet-stream")
+    except StorageUnavailable as error:
+        log.warning("checkpoint.not_stored", job=job.id, error=str(error))
+    else:
+        attempt.report(checkpoint={"key": key, "step": message.step})
 
 
 def _succeed(attempt: Attempt, job: ClaimedJob, params: TrainingParams, trained: Trained) -> None:

@@ -103,7 +103,8 @@ async def test_killing_the_engine_in_mid_training_costs_one_attempt_and_the_job_
     job_id = await deployment.train()
     with serving(worker):
         deployment.until_checkpoint(job_id)
-        os.kill(child.pid or 0, signal.SIGKILL)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
     assert deployment.job(job_id).state == "queued"
     step = deployment.job(job_id).checkpoint["step"]
     assert deployment.bring_back() == 1

@@ -114,7 +114,7 @@ class ConceptTrainer:
         conditioning = self.base.conditioner.project(encoded).select(which.to(self.base.device))
         loss = self._loss(picked, timesteps.to(self.base.device), noise.to(self.base.device), conditioning)
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         return self._advance(float(loss.detach()))
 
