@@ -38,7 +38,7 @@ class UnetSettings:
     batch: int = 16
     learning_rate: float = 1e-3
     warmup_steps: int = 300
-    decay_share: float = 0.25
+    decay_share: float = 0.5
     weight_decay: float = 0.01
     ema: float = 0.9985
     average_every: int = 8
