@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.demo", description=__doc__)
     parser.add_argument("--url", required=True, help="where the API answers")
     parser.add_argument("--out", type=Path, default=Path(".lockstep/demo"), help="folder for the contact sheet")
-    parser.add_argument("--creature", type=int, default=0, help="another number is another creature")
+    parser.add_argument("--creature", type=int, default=1, help="another number is another creature")
     return parser.parse_args()
 
 

@@ -50,6 +50,6 @@ class Creature:
 
 
 def cast(number: int) -> Creature:
-    """The ``number``-th creature that the demo can be about: a striped orange cat that no network has seen."""
+    """The ``number``-th creature that the demo can be about: a spotted blue cat that no network has seen."""
     rng = split_rng("held-out", number)
-    return Creature(sample_identity(rng, cls="cat", colour="orange", pattern="striped"))
+    return Creature(sample_identity(rng, cls="cat", colour="blue", pattern="spotted"))

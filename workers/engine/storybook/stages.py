@@ -148,6 +148,18 @@ def draw_contact_sheet(options: Options) -> None:
     draw_sheet(pipeline, options.out / "sheet.png", steps=steps, guidance=GUIDANCE, count=count)
 
 
+# How concepts are learned here: a fast value rate and a slow target, in half the paper's steps. Measured with the
+# identity judge on a cat and a teapot, against eleven other settings.
+PERFUSION: Final = {
+    "steps": 200,
+    "batch_size": 8,
+    "value_lr": 0.1,
+    "embedding_lr": 0.006,
+    "target_input_decay": 0.999,
+    "templates": ["{}", "a {}", "the {}", "a picture of a {}", "a cartoon of a {}"],
+}
+
+
 def write_model_card(options: Options) -> None:
     """Score model and judges, and write the model card and `lockstep.json`."""
     pipeline = load_pipeline(options.out)
@@ -169,9 +181,15 @@ def write_model_card(options: Options) -> None:
         "name": "storybook",
         "family": "stable-diffusion",
         "size": SIZE,
+        "size_multiple": 8,
+        "max_size": SIZE,
         "superclasses": list(CLASSES),
         "default_steps": DEFAULT_STEPS,
         "default_guidance": GUIDANCE,
+        "default_key_lock": "local",
+        "gate_bias": {"local": 0.6, "global": 0.5},
+        "gate_temperature": 0.15,
+        "perfusion": PERFUSION,
         "prediction_type": pipeline.scheduler.config.prediction_type,
     }
     (options.out / "lockstep.json").write_text(json.dumps(facts, indent=2) + "\n")
