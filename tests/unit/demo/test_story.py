@@ -6,9 +6,7 @@ from workers.engine.storybook.captions import fullest_caption
 
 def test_words_cannot_tell_the_creature_from_its_lookalikes():
     creature = cast(0)
-    assert (
-        {fullest_caption(other) for other in creature.lookalikes(9)} == {creature.caption} == {"a spotted blue cat"}
-    )
+    assert {fullest_caption(other) for other in creature.lookalikes(9)} == {creature.caption} == {"a spotted blue cat"}
 
 
 def test_every_lookalike_is_somebody_else():
