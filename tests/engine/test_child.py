@@ -164,7 +164,6 @@ def test_bad_items_fail_alone(child: ChildProcess, tiny: BaseModel, tiny_folder:
         ({"pictures": ()}, "pictures-invalid"),
         ({"pictures": ("/no/such/picture.png",)}, "picture-unreadable"),
         ({"settings": {"speed": 3}}, "settings-invalid"),
-        ({"resume_from": "/no/such/checkpoint"}, "checkpoint-mismatch"),
     ],
 )
 def test_work_that_cannot_be_done_fails_with_its_code_and_the_child_lives_on(
@@ -189,6 +188,12 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(child: ChildProcess, tra
     assert child.receive(protocol.Progress).step == stopped.step + 1
     child.send(protocol.Stop("train"))
     child.receive(protocol.Stopped)
+
+
+def test_a_training_starts_over_where_its_checkpoint_does_not_fit(child: ChildProcess, train: protocol.Train) -> None:
+    child.send(replace(train, resume_from="/no/such/checkpoint"))
+    assert child.receive(protocol.Progress).step == 1
+    child.receive(protocol.Trained)
 
 
 def test_a_late_stop_does_not_hit_the_next_attempt_under_the_same_id(

@@ -137,12 +137,13 @@ class BaseModel:
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return (C, H, W) of a picture's latents; raises SizeUnsupported."""
-        granularity = self.autoencoder.factor * 2 ** (len(self.denoiser.unet.config.block_out_channels) - 1)
+        factor = self.autoencoder.factor
+        least = factor * 2 ** (len(self.denoiser.unet.config.block_out_channels) - 1)  # one cell on the coarsest level
         most = 2 * self.native_size
         for side in (width, height):
-            if side % granularity or not granularity <= side <= most:
-                raise SizeUnsupported(f"{width} x {height}: sides must be multiples of {granularity}, at most {most}")
-        factor = self.autoencoder.factor
+            if side % factor or not least <= side <= most:
+                bounds = f"multiples of {factor} from {least} to {most}"
+                raise SizeUnsupported(f"{width} x {height}: sides must be {bounds}")
         return int(self.denoiser.unet.config.in_channels), height // factor, width // factor
 
     def adopt(self, file: ConceptFile) -> Concept:
