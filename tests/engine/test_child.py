@@ -241,10 +241,9 @@ def test_the_child_ends_at_once_when_its_parent_is_gone(train: protocol.Train) -
     assert orphan.process.wait(PATIENCE) == 3
 
 
-def test_a_shutdown_lets_the_work_at_hand_end(train: protocol.Train) -> None:
-    leaver = ChildProcess()
-    leaver.send(train)
-    leaver.send(protocol.Shutdown())
-    leaver.receive(protocol.Trained)
-    assert leaver.process.wait(PATIENCE) == 0
-    leaver.close()
+def test_a_shutdown_lets_the_work_at_hand_end(child: ChildProcess, train: protocol.Train) -> None:
+    # The last test of this file: the shared child is gone after it.
+    child.send(train)
+    child.send(protocol.Shutdown())
+    child.receive(protocol.Trained)
+    assert child.process.wait(PATIENCE) == 0
