@@ -167,7 +167,19 @@ HOLD = text("""
     ORDER BY id FOR UPDATE
 """).bindparams(_IDS, _TOKENS)
 
-FINISH = text("""
+# What follows for every job that `moved` out of running: its attempt is closed, its place and its cost are settled.
+_SETTLE = """
+    ended AS (
+        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
+        FROM moved m WHERE a.token = m.token),
+    noted AS (
+        INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
+        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
+    SELECT id FROM moved
+"""
+
+FINISH = text(
+    """
     WITH item AS (
         SELECT * FROM jsonb_to_recordset(:items)
         AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8)),
@@ -176,16 +188,12 @@ FINISH = text("""
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
-    ended AS (
-        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
-        FROM moved m WHERE a.token = m.token),
-    noted AS (
-        INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
-        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
-    SELECT id FROM moved
-""").bindparams(_ITEMS)
+"""
+    + _SETTLE
+).bindparams(_ITEMS)
 
-REQUEUE = text("""
+REQUEUE = text(
+    """
     WITH item AS (
         SELECT * FROM jsonb_to_recordset(:items)
         AS i(job_id text, token bigint, outcome text, error jsonb, delay_ms bigint, gpu_seconds float8)),
@@ -198,14 +206,9 @@ REQUEUE = text("""
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
-    ended AS (
-        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
-        FROM moved m WHERE a.token = m.token),
-    noted AS (
-        INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
-        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
-    SELECT id FROM moved
-""").bindparams(_ITEMS)
+"""
+    + _SETTLE
+).bindparams(_ITEMS)
 
 EXPIRED_LEASES = text("""
     SELECT id, lease_token AS token, attempt, max_attempts, cancel_requested_at IS NOT NULL AS cancel_requested
