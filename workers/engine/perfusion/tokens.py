@@ -40,7 +40,7 @@ def superclass_tokens(text: TextEncoder, superclass: str) -> list[int]:
     tokens = text.tokens(superclass)
     if not tokens or PLACEHOLDER.search(superclass):
         raise SuperclassInvalid(f"{superclass!r} is not a word")
-    if len(tokens) > text.length // 4:
+    if len(tokens) > text.length // 2:
         raise SuperclassInvalid(f"superclass {superclass!r} has {len(tokens)} tokens; give one or two plain words")
     return tokens
 
