@@ -78,10 +78,6 @@ class Process:
         """How the program ended; None while it runs or before it was started."""
         return None if self._popen is None else self._popen.poll()
 
-    def is_running(self) -> bool:
-        """Whether the program was started and has not ended."""
-        return self._popen is not None and self._popen.poll() is None
-
     def ask_to_stop(self) -> None:
         """Send the signal to stop, once, and return: to some programs a second one means to drop everything."""
         if self._popen is not None and self._popen.poll() is None and not self._asked_to_stop:
