@@ -1,0 +1,227 @@
+"""Trains a CLIP pair on fresh renders and their captions.
+
+Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision": symmetric InfoNCE
+with a learned temperature.
+
+Besides the contrast, both towers answer the questions of `questions.py`: the text tower from its token encodings what
+the caption states, so that words stay separable for cross-attention; the vision tower from its patch encodings what the
+full caption states, without which so small a tower needs many times the pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPModel, CLIPTokenizer
+
+from workers.engine.storybook.captions import caption
+from workers.engine.storybook.clip_networks import make_clip, round_to_half
+from workers.engine.storybook.identity import Split, split_rng
+from workers.engine.storybook.judges import to_tensor
+from workers.engine.storybook.networks import WIDTH, token_ids
+from workers.engine.storybook.questions import Questions
+from workers.engine.storybook.render import render_picture
+from workers.engine.storybook.sampling import sample_composition
+from workers.engine.storybook.text_training import TextSettings, answers_right, mixtures, tokenise, train_text_encoder
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAIR: Final = 1 << 37
+_PAIRS_PER_SEED: Final = 1 << 24
+"""Pictures are numbered on from here for each seed, so that another seed means other pictures."""
+
+_PARTIAL: Final = 2
+"""How many captions a picture has that leave things out, besides the full one."""
+
+_MAX_LOGIT_SCALE: Final = math.log(100)
+_SHIFT: Final = 3
+_EVERY: Final = 200
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How to train one pair: `text_minutes` for the text tower alone, then `minutes` for both.
+
+    A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, the
+    contrast 1.
+    """
+
+    minutes: float
+    text_minutes: float
+    pictures: int = 40_000
+    captions: int = 40_000
+    batch: int = 256
+    learning_rate: float = 1.5e-3
+    text_questions: float = 0.25
+    picture_questions: float = 0.25
+    split: Split = "train"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures (M, 64, 64, 3) and the captions of each, the full one first."""
+
+    pixels: NDArray[np.uint8]
+    captions: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How often the nearest of `candidates` is the right one, over `queries` full captions and as many pictures."""
+
+    picture_for_caption: float
+    caption_for_picture: float
+    candidates: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """What a training run came to; the answers are shares of right ones on held-out captions."""
+
+    steps: int
+    pairs_seen: int
+    answers_before: float
+    answers: float
+    retrieval: Retrieval
+
+
+def render_pairs(split: Split, count: int, *, first: int, like: Split | None = None) -> Pairs:
+    """Render pictures of a split, one in four in the studio, with captions; `like` says what it may see, if less."""
+    studio, outdoors = mixtures(like or split)
+    pictures, captions = [], []
+    for k in range(count):
+        rng = split_rng(split, first + k)
+        c = sample_composition(rng, studio if k % 4 == 0 else outdoors)
+        pictures.append(render_picture(c.scene, c.instances, c.layout))
+        full = caption(rng, c.scene, c.instances, full=True)
+        captions.append([full, *(caption(rng, c.scene, c.instances) for _ in range(_PARTIAL))])
+    return Pairs(np.stack(pictures), captions)
+
+
+def train_clip(tokenizer: CLIPTokenizer, settings: ClipSettings) -> tuple[CLIPModel, ClipRecord]:
+    """Train a pair for the given time; its weights are such as fp16 can hold."""
+    text = TextSettings(settings.text_minutes, captions=settings.captions, split=settings.split, seed=settings.seed)
+    encoder, text_questions = train_text_encoder(tokenizer, text)
+    before = answers_right(encoder, text_questions, tokenizer, settings.split)
+    first = _FIRST_PAIR + settings.seed * _PAIRS_PER_SEED
+    pairs = render_pairs(settings.split, settings.pictures, first=first)
+    trainer = _Trainer(make_clip(encoder), text_questions, settings)
+    steps = trainer.run(pairs, *_tokenised(tokenizer, pairs, settings.seed))
+    clip = round_to_half(trainer.clip.eval())
+    return clip, ClipRecord(
+        steps=steps,
+        pairs_seen=steps * settings.batch,
+        answers_before=before,
+        answers=answers_right(clip.text_model, text_questions, tokenizer, settings.split),
+        retrieval=measure_retrieval(clip, tokenizer, split=settings.split),
+    )
+
+
+class _Trainer:
+    """A pair and what reads its towers, on their way down."""
+
+    def __init__(self, clip: CLIPModel, text_questions: Questions, settings: ClipSettings):
+        self.clip = clip.train()
+        self._settings = settings
+        self._text_questions, self._picture_questions = text_questions, Questions(WIDTH)
+        clip.set_attn_implementation("eager")
+        self._parameters = [
+            parameter for module in (clip, text_questions, self._picture_questions) for parameter in module.parameters()
+        ]
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+        )
+
+    def run(self, pairs: Pairs, ids: Tensor, truth: Tensor) -> int:
+        """Descend until the time is used up; ids (M, C, N), truth (M, C, Q). Return the number of steps."""
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        size = self._settings.batch
+        started, step, spent = time.monotonic(), 0, 0.0
+        while spent < 1:
+            rate = self._settings.learning_rate * min(1.0, (step + 1) / 100, (1 - spent) * 1.3)
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate
+            rows = torch.randperm(len(ids), generator=generator)[:size]
+            said = torch.randint(ids.shape[1], (len(rows),), generator=generator)
+            pixels = _shifted(to_tensor(pairs.pixels[rows.numpy()]), generator)
+            loss = self._loss(pixels, ids[rows, said], truth[rows, said], truth[rows, 0])
+            self._descend(loss)
+            if step % _EVERY == 0:
+                log.info("step %d, %.0f %% of the time, loss %.3f", step, 100 * spent, loss.item())
+            step, spent = step + 1, (time.monotonic() - started) / (self._settings.minutes * 60)
+        return step
+
+    def _loss(self, pixels: Tensor, ids: Tensor, said: Tensor, shown: Tensor) -> Tensor:
+        """Pixels (B, 3, 64, 64), ids (B, N), what the caption says and the picture shows (B, Q) -> scalar."""
+        with torch.autocast("cpu", torch.bfloat16):
+            text = self.clip.text_model(input_ids=ids)
+            vision = self.clip.vision_model(pixel_values=pixels)
+            texts = self.clip.text_projection(text.pooler_output)
+            images = self.clip.visual_projection(vision.pooler_output)
+            patches = functional.layer_norm(vision.last_hidden_state, (WIDTH,))
+            answered = self._settings.text_questions * self._text_questions.loss(text.last_hidden_state, said)
+            seen = self._settings.picture_questions * self._picture_questions.loss(patches, shown)
+        return contrastive_loss(images.float(), texts.float(), self.clip.logit_scale.exp()) + answered + seen
+
+    def _descend(self, loss: Tensor) -> None:
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimiser.step()
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(max=_MAX_LOGIT_SCALE)
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE of features (B, D) whose rows belong together, normalised here."""
+    scores = scale * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T  # (B, B)
+    own = torch.arange(len(scores))
+    return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2
+
+
+def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Move a whole batch by a few pixels, its edges repeated."""
+    top, left = torch.randint(2 * _SHIFT + 1, (2,), generator=generator).tolist()
+    side = pixels.shape[-1]
+    padded = functional.pad(pixels, (_SHIFT,) * 4, mode="replicate")
+    return padded[..., top : top + side, left : left + side]
+
+
+def _tokenised(tokenizer: CLIPTokenizer, pairs: Pairs, seed: int) -> tuple[Tensor, Tensor]:
+    """Token ids (M, C, N) and stated answers (M, C, Q) of all captions."""
+    count = len(pairs.captions)
+    ids, truth = tokenise(tokenizer, [text for texts in pairs.captions for text in texts], Random(seed))
+    return ids.view(count, -1, ids.shape[1]), truth.view(count, -1, truth.shape[1])
+
+
+@torch.no_grad()
+def measure_retrieval(
+    clip: CLIPModel, tokenizer: CLIPTokenizer, *, split: Split, groups: int = 10, candidates: int = 100
+) -> Retrieval:
+    """Look for each full caption's picture, and each picture's caption, among held-out renders.
+
+    The renders are of what `split` may see, but share no seed with it.
+    """
+    pictures_found, captions_found = 0, 0
+    for group in range(groups):
+        pairs = render_pairs("held-out", candidates, first=_FIRST_PAIR + group * candidates, like=split)
+        images = clip.get_image_features(to_tensor(pairs.pixels)).pooler_output  # (K, D)
+        texts = clip.get_text_features(token_ids(tokenizer, [full for full, *_ in pairs.captions])).pooler_output
+        scores = functional.normalize(texts, dim=1) @ functional.normalize(images, dim=1).T  # (K, K)
+        own = torch.arange(candidates)
+        pictures_found += int((scores.argmax(1) == own).sum())
+        captions_found += int((scores.argmax(0) == own).sum())
+    queries = groups * candidates
+    return Retrieval(pictures_found / queries, captions_found / queries, candidates, queries)
