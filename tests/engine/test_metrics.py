@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from tests.engine.conftest import random_pictures
 from tests.engine.tiny import build_tiny_pipeline
@@ -18,6 +21,18 @@ from workers.engine.metrics import ClipGrader, Figure, clip_i, clip_t, cmmd, fre
 from workers.engine.storybook.clip_networks import make_clip, save_clip
 from workers.engine.storybook.networks import make_text_encoder
 from workers.engine.storybook.text_training import sample_captions, train_tokenizer
+
+PUBLISHED = {
+    "crop_size": 224,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "size": 224,
+}
 
 
 def gaussian(count: int, width: int = 6, *, seed: int = 0) -> Tensor:
@@ -141,25 +156,20 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as CLIP ViT-B/32 is published, in miniature: 224 pixels, patches of 32, its own means and widths."""
+    """CLIP ViT-B/32 in miniature, with files as they were first published: old keys, vocabulary and merges apart."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("foreign")
-    text = build_tiny_pipeline(root / "pipeline")
-    tokenizer = CLIPTokenizer.from_pretrained(text / "tokenizer")
-    config = CLIPTextModel.from_pretrained(text / "text_encoder").config.to_dict()
-    vision = {
-        "hidden_size": 48,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 224,
-        "patch_size": 32,
-    }
-    model = CLIPModel(CLIPConfig(text_config=config, vision_config=vision, projection_dim=24))
-    folder = root / "clip"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessorPil().save_pretrained(folder)
+    pipeline, folder = build_tiny_pipeline(root / "pipeline"), root / "clip"
+    text = CLIPTextModel.from_pretrained(pipeline / "text_encoder").config.to_dict()
+    vision = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 224, "patch_size": 32}
+    text["eos_token_id"] = 2  # as published: the last token is then the one of the highest number
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    vocabulary = json.loads((pipeline / "tokenizer" / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary["vocab"]))
+    merges = [" ".join(merge) for merge in vocabulary["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(PUBLISHED))
     return folder
 
 
@@ -206,3 +216,12 @@ def test_a_prompt_beyond_the_text_tower_is_cut_off(ours: Path):
 def test_every_picture_needs_its_prompt(ours: Path):
     with pytest.raises(ValueError, match="prompt"):
         ClipGrader.load(ours).grade(random_pictures(2), ["a cat"], random_pictures(4), ["a cat"] * 4)
+
+
+def test_a_folder_that_brings_no_safetensors_is_refused(foreign: Path, tmp_path: Path):
+    folder = shutil.copytree(foreign, tmp_path / "pickled")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        ClipGrader.load(folder)

@@ -109,8 +109,11 @@ class ClipGrader:
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | None = None) -> Self:
-        """Load towers and projections in fp32, tokenizer and image processor, all as the folder configures them."""
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        """Load towers and projections in fp32, tokenizer and image processor, all as the folder configures them.
+
+        Raises OSError if something is missing; of weights only safetensors are read.
+        """
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
         return cls(
             model.to(device or torch.device("cpu")),
             CLIPTokenizer.from_pretrained(folder, local_files_only=True),

@@ -53,7 +53,7 @@ class ClipSettings:
     """How to train one pair: `text_minutes` for the text tower alone, then `minutes` for both.
 
     A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, the
-    contrast 1.
+    contrast 1. Retrieval is measured in `groups` of `candidates`.
     """
 
     minutes: float
@@ -61,11 +61,13 @@ class ClipSettings:
     pictures: int = 40_000
     captions: int = 40_000
     batch: int = 256
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2.5e-3
     text_questions: float = 0.25
     picture_questions: float = 0.25
     split: Split = "train"
     seed: int = 0
+    groups: int = 10
+    candidates: int = 100
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def train_clip(tokenizer: CLIPTokenizer, settings: ClipSettings) -> tuple[CLIPMo
         pairs_seen=steps * settings.batch,
         answers_before=before,
         answers=answers_right(clip.text_model, text_questions, tokenizer, settings.split),
-        retrieval=measure_retrieval(clip, tokenizer, split=settings.split),
+        retrieval=measure_retrieval(clip, tokenizer, settings),
     )
 
 
@@ -150,7 +152,7 @@ class _Trainer:
         size = self._settings.batch
         started, step, spent = time.monotonic(), 0, 0.0
         while spent < 1:
-            rate = self._settings.learning_rate * min(1.0, (step + 1) / 100, (1 - spent) * 1.3)
+            rate = self._settings.learning_rate * min(1.0, (step + 1) / 50, (1 - spent) * 1.3)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
             rows = torch.randperm(len(ids), generator=generator)[:size]
@@ -207,21 +209,19 @@ def _tokenised(tokenizer: CLIPTokenizer, pairs: Pairs, seed: int) -> tuple[Tenso
 
 
 @torch.no_grad()
-def measure_retrieval(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, *, split: Split, groups: int = 10, candidates: int = 100
-) -> Retrieval:
+def measure_retrieval(clip: CLIPModel, tokenizer: CLIPTokenizer, settings: ClipSettings) -> Retrieval:
     """Look for each full caption's picture, and each picture's caption, among held-out renders.
 
-    The renders are of what `split` may see, but share no seed with it.
+    The renders are of what the pair's split may see, but share no seed with it.
     """
-    pictures_found, captions_found = 0, 0
-    for group in range(groups):
-        pairs = render_pairs("held-out", candidates, first=_FIRST_PAIR + group * candidates, like=split)
+    pictures_found, captions_found, size = 0, 0, settings.candidates
+    for group in range(settings.groups):
+        pairs = render_pairs("held-out", size, first=_FIRST_PAIR + group * size, like=settings.split)
         images = clip.get_image_features(to_tensor(pairs.pixels)).pooler_output  # (K, D)
         texts = clip.get_text_features(token_ids(tokenizer, [full for full, *_ in pairs.captions])).pooler_output
         scores = functional.normalize(texts, dim=1) @ functional.normalize(images, dim=1).T  # (K, K)
-        own = torch.arange(candidates)
+        own = torch.arange(size)
         pictures_found += int((scores.argmax(1) == own).sum())
         captions_found += int((scores.argmax(0) == own).sum())
-    queries = groups * candidates
-    return Retrieval(pictures_found / queries, captions_found / queries, candidates, queries)
+    queries = settings.groups * size
+    return Retrieval(pictures_found / queries, captions_found / queries, size, queries)
