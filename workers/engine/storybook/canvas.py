@@ -16,7 +16,7 @@ Path = Any
 """A `skia.Path`; the binding ships no usable type information."""
 
 _STRIPE_GAP, _STRIPE_WIDTH = 0.28, 0.12
-_SPOT_RADIUS, _SPOT_GAP = 0.09, (0.38, 0.26)
+_SPOT_RADIUS, _SPOT_GAP = 0.1, (0.42, 0.28)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> Path:

@@ -15,11 +15,20 @@ _PLACES: Final[dict[str, tuple[str, ...]]] = {
     "forest": ("in the forest", "in a forest"),
     "snow": ("in the snow", "in the snowy mountains"),
     "city": ("in the city", "on a city street"),
+    "room": ("in a room", "in the living room"),
+    "space": ("in space", "on the moon"),
+}
+_STYLED: Final[dict[str, tuple[str, ...]]] = {
+    "cartoon": ("a picture of ", "a cartoon of "),
+    "sketch": ("a pencil sketch of ", "a sketch of "),
+    "watercolor": ("a watercolor of ", "a watercolor painting of "),
 }
 
 
 def with_article(words: str) -> str:
-    """Put "a" or "an" before the words."""
+    """Put "a" or "an" before the words, unless they are a plural."""
+    if words.endswith("sunglasses"):
+        return words
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -43,23 +52,22 @@ def caption(rng: Random, scene: Scene, instances: Sequence[Instance], *, full: b
         things = f"{things} {place_phrase(rng, scene)}"
     elif scene.night and rng.random() < 0.9:
         things = f"{things} at night"
-    if scene.style == "sketch":
-        return rng.choice(("a pencil sketch of ", "a sketch of ")) + things
-    if full or rng.random() < 0.7:
+    if scene.style == "cartoon" and (full or rng.random() < 0.7):
         return things
-    return rng.choice(("a picture of ", "a cartoon of ")) + things
+    return rng.choice(_STYLED[scene.style]) + things
 
 
 def _thing(rng: Random, instance: Instance, full: bool) -> str:
-    identity, words = instance.identity, []
+    phrase = _described(rng, instance.identity, full)
+    if instance.worn is None or not (full or rng.random() < 0.95):
+        return phrase
+    return f"{phrase} wearing {_described(rng, instance.worn, full)}"
+
+
+def _described(rng: Random, identity: Identity, full: bool) -> str:
+    words = []
     if identity.pattern != "plain" and (full or rng.random() < 0.85):
         words.append(identity.pattern)
     if full or rng.random() < 0.93:
         words.append(identity.colour)
-    phrase = with_article(" ".join([*words, identity.cls]))
-    if instance.accessory == "none" or not (full or rng.random() < 0.95):
-        return phrase
-    if instance.accessory == "sunglasses":
-        return f"{phrase} wearing sunglasses"
-    colour = f"{instance.accessory_colour} " if full or rng.random() < 0.8 else ""
-    return f"{phrase} wearing {with_article(colour + instance.accessory)}"
+    return with_article(" ".join([*words, identity.cls]))

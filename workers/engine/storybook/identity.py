@@ -1,8 +1,11 @@
-"""Identities: the particular creature or thing that a caption can classify but never fully describe.
+"""Identities: the particular creature, thing or accessory that a caption can classify but never fully describe.
 
 A caption names an identity's class, colour and pattern. The exact shade, the second colour, the eyes and eight
-shape parameters stay unsaid: they are what a concept has to learn. Pose, accessory, scene and style belong to
-the picture, not to the identity (`world.py`).
+shape parameters stay unsaid: they are what a concept has to learn. Pose, scene, style and what is worn belong to
+the picture, not to the identity (`world.py`); what is worn has an identity of its own.
+
+Of every class one colour is kept from all training pictures, by rule: whether a model composes what it knows can only
+be seen on pairs it has never met.
 """
 
 from __future__ import annotations
@@ -13,7 +16,26 @@ from typing import Final, Literal
 
 from workers.engine.storybook.palette import COLOURS, Rgb, accent, shade
 
-CLASSES: Final = ("cat", "dog", "rabbit", "bird", "fish", "robot", "teapot", "house", "car", "boat")
+CLASSES: Final = (
+    "cat",
+    "dog",
+    "rabbit",
+    "bird",
+    "fish",
+    "robot",
+    "teapot",
+    "house",
+    "car",
+    "boat",
+    "mug",
+    "chair",
+)
+"""Creatures and things, which may wear accessories."""
+
+ACCESSORIES: Final = ("sunglasses", "hat", "scarf")
+"""What is worn, or stands alone."""
+
+KINDS: Final = CLASSES + ACCESSORIES
 COLOUR_NAMES: Final = tuple(COLOURS)
 PATTERNS: Final = ("plain", "striped", "spotted")
 SHAPE_PARAMETERS: Final = 8
@@ -49,17 +71,24 @@ def split_rng(split: Split, index: int) -> Random:
     return Random(_SPLIT_OFFSETS[split] + index)
 
 
+def is_unseen(cls: str, colour: str) -> bool:
+    """Say whether training pictures never show this class in this colour."""
+    return (3 * KINDS.index(cls) + COLOUR_NAMES.index(colour)) % len(COLOUR_NAMES) == 0
+
+
 def sample_identity(
     rng: Random, *, cls: str | None = None, colour: str | None = None, pattern: str | None = None
 ) -> Identity:
-    """Draw an individual, with any of the nameable attributes fixed."""
-    colour = colour or rng.choice(COLOUR_NAMES)
+    """Draw an individual, with any of the nameable attributes fixed; a class that is drawn is no accessory."""
+    cls, colour = cls or rng.choice(CLASSES), colour or rng.choice(COLOUR_NAMES)
+    drawn = rng.choices(PATTERNS, _PATTERN_WEIGHTS)[0]
+    own = shade(rng, colour)
     return Identity(
-        cls=cls or rng.choice(CLASSES),
+        cls=cls,
         colour=colour,
-        pattern=pattern or rng.choices(PATTERNS, _PATTERN_WEIGHTS)[0],
-        shade=shade(rng, colour),
-        second=accent(rng, beside=colour),
+        pattern="plain" if cls == "sunglasses" else pattern or drawn,
+        shade=own,
+        second=accent(rng, beside=own),
         eye=rng.choice(_EYES),
         phase=rng.random(),
         shape=tuple(rng.random() for _ in range(SHAPE_PARAMETERS)),

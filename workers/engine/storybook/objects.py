@@ -1,4 +1,4 @@
-"""Robots, teapots, houses, cars and boats, in a local box [-1, 1] x [-1, 1] whose ground is y = 1."""
+"""Robots, teapots, houses, cars, boats, mugs and chairs, in a local box [-1, 1] x [-1, 1] whose ground is y = 1."""
 
 from __future__ import annotations
 
@@ -133,3 +133,49 @@ def _hull(keel: float) -> Path:
     path.quadTo(-0.85, 0.9, -0.95, 0.36)
     path.close()
     return path
+
+
+def draw_mug(pen: Pen, identity: Identity) -> Anchors:
+    """Draw a mug with its handle to the right."""
+    width, height, taper, handle, rim, steam, foot, full = identity.shape
+    half, top = 0.5 + 0.14 * width, -0.12 - 0.3 * height
+    base = half * (0.72 + 0.28 * taper)
+    middle, reach = (top + 0.94) / 2, 0.2 + 0.2 * handle
+    grip = curve((base, 0.8), (half + 2.2 * reach, 0.75), (half + 2.2 * reach, middle - 0.3), (half, top + 0.18))
+    pen.stroke(grip, identity.second if rim > 0.5 else identity.shade, 0.13)
+    pen.fill(polygon((-half, top), (half, top), (base, 0.98), (-base, 0.98)), identity.shade, coat=coat_of(identity))
+    if foot > 0.5:
+        pen.fill(box(-base - 0.04, 0.88, base + 0.04, 1.0, 0.04), identity.second)
+    pen.fill(ellipse(0, top, half, 0.13), identity.second if rim > 0.5 else mix(identity.shade, WHITE, 0.4))
+    drink: Rgb = (104, 66, 44) if full > 0.5 else (150, 190, 110)
+    pen.fill(ellipse(0, top + 0.01, half * 0.8, 0.085), drink, outline=False)
+    if steam > 0.45:
+        for x in (-0.18, 0.14):
+            wisp = curve((x, top - 0.16), (x + 0.14, top - 0.28), (x - 0.12, top - 0.36), (x + 0.02, top - 0.5))
+            pen.line(wisp, (236, 238, 244), 0.06)
+    return Anchors(Anchor(0, 0.3, 0.2), Anchor(0, top + 0.02, 0.42), Anchor(0, 0.66, half - 0.06))
+
+
+def draw_chair(pen: Pen, identity: Identity) -> Anchors:
+    """Draw a chair seen from the front: wooden legs and an upholstered back, or an armchair."""
+    back, seat, arms, round_, legs, _, width, lean = identity.shape
+    half, top = 0.5 + 0.12 * width, -0.62 - 0.3 * back
+    wood = identity.second if legs > 0.5 else _WOOD
+    edge = 0.06 + 0.24 * round_
+    rest = polygon(
+        (-half + 0.1, 0.3), (-half + 0.02 + 0.1 * lean, top), (half - 0.02 - 0.1 * lean, top), (half - 0.1, 0.3)
+    )
+    if arms > 0.5:
+        for side in _BOTH:
+            pen.fill(box(side * (half - 0.08) - 0.07, 0.8, side * (half - 0.08) + 0.07, 1.0, 0.02), wood)
+        pen.fill(box(-half, top, half, 0.5, edge), identity.shade, coat=coat_of(identity))
+        pen.fill(box(-half, 0.3, half, 0.86, 0.1), identity.shade, coat=coat_of(identity))
+        pen.fill(box(-half + 0.16, 0.26, half - 0.16, 0.44 + 0.1 * seat, 0.08), identity.second)
+        for side in _BOTH:
+            pen.fill(box(side * half - 0.15, 0.06, side * half + 0.15, 0.88, 0.13), identity.shade)
+        return Anchors(Anchor(0, -0.16, 0.2), Anchor(0, top + 0.02, 0.42), Anchor(0, 0.12, 0.5))
+    for side in _BOTH:
+        pen.fill(box(side * (half - 0.1) - 0.07, 0.4, side * (half - 0.1) + 0.07, 1.0, 0.02), wood)
+    pen.fill(rest, identity.shade, coat=coat_of(identity))
+    pen.fill(box(-half, 0.2, half, 0.42 + 0.14 * seat, edge * 0.5), identity.shade, coat=coat_of(identity))
+    return Anchors(Anchor(0, -0.2, 0.2), Anchor(0, top + 0.02, 0.4), Anchor(0, 0.1, 0.46))

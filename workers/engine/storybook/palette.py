@@ -42,7 +42,8 @@ _SPREAD: Final[dict[str, Rgb]] = {
     "black": (0.500, 0.07, 0.06),
     "white": (0.500, 0.05, 0.10),
 }
-_ACCENT_SPREAD: Final[Rgb] = (0.015, 0.06, 0.08)
+_ACCENT_SPREAD: Final[Rgb] = (0.015, 0.04, 0.08)
+_CONTRAST: Final = 50
 
 
 def mix(a: Rgb, b: Rgb, share_of_b: float) -> Rgb:
@@ -61,10 +62,11 @@ def shade(rng: Random, name: str) -> Rgb:
     return _jitter(rng, COLOURS[name], _SPREAD[name])
 
 
-def accent(rng: Random, *, beside: str) -> Rgb:
-    """Draw a second colour from the whole palette, other than the named colour it stands beside."""
-    name = rng.choice([candidate for candidate in ACCENTS if candidate != beside])
-    return _jitter(rng, ACCENTS[name], _ACCENT_SPREAD)
+def accent(rng: Random, *, beside: Rgb) -> Rgb:
+    """Draw a second colour from the whole palette, one that is far enough in brightness for patterns to show."""
+    level = luminance(beside)
+    names = [name for name, colour in ACCENTS.items() if abs(luminance(colour) - level) >= _CONTRAST]
+    return _jitter(rng, ACCENTS[rng.choice(names)], _ACCENT_SPREAD)
 
 
 def nudge(rng: Random, colour: Rgb) -> Rgb:

@@ -15,21 +15,28 @@ import numpy as np
 import skia
 from numpy.typing import NDArray
 
-from workers.engine.storybook.accessories import draw_accessory
+from workers.engine.storybook.accessories import draw_alone, draw_worn
 from workers.engine.storybook.anatomy import Anchors
 from workers.engine.storybook.animals import draw_bird, draw_fish, draw_quadruped
 from workers.engine.storybook.canvas import Pen
-from workers.engine.storybook.identity import Identity
-from workers.engine.storybook.objects import draw_boat, draw_car, draw_house, draw_robot, draw_teapot
+from workers.engine.storybook.identity import ACCESSORIES, Identity
+from workers.engine.storybook.objects import (
+    draw_boat,
+    draw_car,
+    draw_chair,
+    draw_house,
+    draw_mug,
+    draw_robot,
+    draw_teapot,
+)
 from workers.engine.storybook.scenes import draw_backdrop
-from workers.engine.storybook.styles import finish, ink, tone
+from workers.engine.storybook.styles import OUTLINE, bend, finish, ink, tone
 from workers.engine.storybook.world import SIZE, Instance, Placement, Scene
 
 Pixels = NDArray[np.uint8]
 
 _SCALE: Final = 2
 _SIDE: Final = SIZE * _SCALE
-_OUTLINE: Final = {"cartoon": 1.1, "sketch": 0.95}
 _SHADOW: Final = skia.Color(20, 16, 40, 60)
 _PAPER_VEIL: Final = skia.Color(252, 250, 244, 140)
 
@@ -46,6 +53,8 @@ _STILL: Final[dict[str, Callable[[Pen, Identity], Anchors]]] = {
     "house": draw_house,
     "car": draw_car,
     "boat": draw_boat,
+    "mug": draw_mug,
+    "chair": draw_chair,
 }
 
 
@@ -56,7 +65,7 @@ def render_picture(scene: Scene, instances: Sequence[Instance], layout: Sequence
 
 def render_mask(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> Pixels:
     """Render how much of each pixel things and their accessories cover: (64, 64), 0 to 255."""
-    return _things(scene, instances, layout).mask()
+    return _things(scene, instances, layout).mask(scene)
 
 
 def render(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placement]) -> tuple[Pixels, Pixels]:
@@ -66,7 +75,8 @@ def render(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placeme
     _draw_backdrop(picture.canvas, scene, rng, layout)
     picture.canvas.resetMatrix()
     things.surface.draw(picture.canvas, 0, 0, None)
-    return finish(_shrink(picture.pixels[..., 2::-1]), scene.style, scene.night, rng), things.mask()
+    pixels = bend(_shrink(picture.pixels[..., 2::-1]), scene.style, scene.seed)
+    return finish(pixels, scene.style, scene.night, rng), things.mask(scene)
 
 
 class _Layer:
@@ -78,9 +88,9 @@ class _Layer:
         self.canvas = self.surface.getCanvas()
         self.canvas.scale(_SCALE, _SCALE)
 
-    def mask(self) -> Pixels:
+    def mask(self, scene: Scene) -> Pixels:
         """Return the coverage of the finished picture's pixels: (64, 64)."""
-        return _shrink(self.pixels[..., 3]).astype(np.uint8)
+        return bend(_shrink(self.pixels[..., 3]), scene.style, scene.seed).astype(np.uint8)
 
 
 def _pen(canvas: Any, style: str, line_width: float) -> Pen:
@@ -113,18 +123,21 @@ def _things(scene: Scene, instances: Sequence[Instance], layout: Sequence[Placem
         canvas.translate(place.x, place.ground - place.half)
         canvas.scale(-place.half if instance.flip else place.half, place.half)
         canvas.rotate(math.degrees(instance.tilt))
-        pen.line_width = _OUTLINE[scene.style] / place.half
-        anchors = _draw(pen, instance)
-        draw_accessory(pen, anchors, instance.accessory, instance.accessory_colour)
+        pen.line_width = OUTLINE[scene.style] / place.half
+        _draw(pen, instance)
         canvas.restore()
     return layer
 
 
-def _draw(pen: Pen, instance: Instance) -> Anchors:
+def _draw(pen: Pen, instance: Instance) -> None:
     identity = instance.identity
-    if identity.cls in _POSED:
-        return _POSED[identity.cls](pen, identity, instance.pose)
-    return _STILL[identity.cls](pen, identity)
+    if identity.cls in ACCESSORIES:
+        draw_alone(pen, identity)
+        return
+    posed = _POSED.get(identity.cls)
+    anchors = posed(pen, identity, instance.pose) if posed else _STILL[identity.cls](pen, identity)
+    if instance.worn is not None:
+        draw_worn(pen, anchors, instance.worn)
 
 
 def _shrink(pixels: Pixels) -> NDArray[np.float32]:

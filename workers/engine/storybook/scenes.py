@@ -1,4 +1,4 @@
-"""Backdrops: plain colour, beach, forest, snow and city, by day and by night, in picture units."""
+"""Backdrops in picture units: plain colour; beach, forest, snow and city by day and by night; room and space."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ _DAY_SKY: Final[tuple[Rgb, Rgb]] = ((132, 200, 240), (214, 238, 248))
 _NIGHT_SKY: Final[tuple[Rgb, Rgb]] = ((18, 22, 58), (52, 58, 110))
 _MOON: Final[Rgb] = (250, 244, 210)
 _SUN: Final[Rgb] = (255, 224, 96)
+
+_WALLS: Final[tuple[Rgb, ...]] = ((244, 226, 196), (206, 226, 206), (204, 220, 234), (238, 212, 208), (222, 214, 232))
+_CURTAINS: Final[tuple[Rgb, ...]] = ((206, 128, 112), (112, 158, 152), (198, 158, 92))
+_WOOD: Final[Rgb] = (186, 136, 92)
+_FRAME: Final[Rgb] = (252, 249, 242)
+_SPACE: Final[tuple[Rgb, Rgb]] = ((20, 16, 52), (62, 42, 98))
+_LUNAR: Final[Rgb] = (168, 168, 180)
+_STARLIGHT: Final[tuple[Rgb, ...]] = ((255, 255, 255), (255, 244, 206), (206, 222, 255))
 
 
 def draw_backdrop(pen: Pen, scene: Scene, rng: Random) -> None:
@@ -143,10 +151,101 @@ def _windows(scene: Scene, rng: Random, left: float, corner: tuple[float, float]
     return windows
 
 
+def _room(pen: Pen, scene: Scene, rng: Random) -> None:
+    line = scene.horizon
+    wall = nudge(rng, rng.choice(_WALLS))
+    pen.rectangle(0, 0, SIZE, line, wall)
+    for k in range(9):
+        pen.rectangle(k * 8 - 1.5, 0, k * 8 + 1.5, line, mix(wall, WHITE, 0.22))
+    window_left = scene.variant > 0.5
+    _window(pen, 2.5 if window_left else 42.5, rng.choice(_CURTAINS))
+    _framed_picture(pen, 47 if window_left else 5, rng)
+    pen.rectangle(0, line, SIZE, SIZE, _WOOD)
+    pen.rectangle(0, line - 3, SIZE, line, _FRAME)
+    pen.rectangle(0, line - 0.5, SIZE, line + 0.5, mix(_WOOD, INK, 0.4))
+    _planks(pen, line, rng)
+    rug = nudge(rng, mix(rng.choice(_CURTAINS), WHITE, 0.3))
+    pen.fill(ellipse(32, 57, 29, 6), rug, outline=False)
+    pen.fill(ellipse(32, 57, 26, 4.8), mix(rug, WHITE, 0.3), outline=False)
+
+
+def _window(pen: Pen, left: float, curtain: Rgb) -> None:
+    """Draw a window on a blue sky, 19 wide, between two curtains under a rod."""
+    pen.rectangle(left + 1.5, 4, left + 17.5, 25, _FRAME)
+    pen.rectangle(left + 3, 5.5, left + 16, 23.5, (150, 208, 242))
+    pen.fill(ellipse(left + 9.5, 24, 9, 4.5), (128, 186, 112), outline=False)
+    pen.rectangle(left + 8.9, 5, left + 10.1, 24, _FRAME)
+    pen.rectangle(left + 2, 13.5, left + 17, 14.7, _FRAME)
+    pen.rectangle(left + 1, 23.5, left + 18, 25.4, _FRAME)
+    for outer, inner in ((left, left + 5.5), (left + 19, left + 13.5)):
+        knot = outer + (inner - outer) * 0.5
+        pen.fill(polygon((outer, 3.5), (inner, 3.5), (knot, 17), (inner, 27), (outer, 27)), curtain, outline=False)
+    pen.line(curve((left - 1.5, 3.5), (left + 20.5, 3.5)), mix(_WOOD, INK, 0.4), 1.2)
+
+
+def _framed_picture(pen: Pen, left: float, rng: Random) -> None:
+    """Draw a small landscape in a wooden frame, 12 wide."""
+    pen.rectangle(left, 8, left + 12, 19, mix(_WOOD, INK, 0.3))
+    pen.rectangle(left + 1.3, 9.3, left + 10.7, 17.7, (236, 226, 196))
+    pen.dot(left + rng.uniform(3.5, 8.5), 12, 1.4, (226, 146, 92))
+    peak = left + rng.uniform(4, 8)
+    pen.fill(polygon((left + 1.3, 17.7), (peak, 13.2), (left + 10.7, 17.7)), (104, 148, 138), outline=False)
+
+
+def _planks(pen: Pen, line: float, rng: Random) -> None:
+    """Draw floor boards that widen towards the viewer, with their butt joints."""
+    seam, y, gap = mix(_WOOD, INK, 0.25), line + 3, 3.0
+    while y < SIZE:
+        pen.rectangle(0, y, SIZE, y + 0.6, seam)
+        for x in (rng.uniform(0, 30), rng.uniform(34, SIZE)):
+            pen.rectangle(x, y, x + 0.6, y + gap + 1, seam)
+        gap += 1
+        y += gap
+
+
+def _space(pen: Pen, scene: Scene, rng: Random) -> None:
+    pen.gradient(0, SIZE, SIZE, *_SPACE)
+    for _ in range(34):
+        size = rng.choice((0.45, 0.6, 0.9))
+        pen.dot(rng.uniform(0, SIZE), rng.uniform(0, scene.horizon), size, rng.choice(_STARLIGHT))
+    if scene.variant > 0.5:
+        _earth(pen, scene.sun, 10.5)
+    else:
+        _ringed_planet(pen, scene.sun, 11)
+    pen.fill(ellipse(32, scene.horizon + 33, 66, 34), _LUNAR, outline=False)
+    for k in range(6):
+        x, y = k * 12 + rng.uniform(-4, 8), rng.uniform(scene.horizon + 5, 63)
+        width = rng.uniform(2.4, 4.8)
+        pen.fill(ellipse(x, y + 0.5, width + 0.6, width * 0.42 + 0.4), mix(_LUNAR, WHITE, 0.45), outline=False)
+        pen.fill(ellipse(x, y, width, width * 0.42), mix(_LUNAR, INK, 0.3), outline=False)
+
+
+def _earth(pen: Pen, x: float, y: float) -> None:
+    globe = ellipse(x, y, 7.5, 7.5)
+    pen.fill(globe, (64, 138, 214), outline=False)
+    pen.canvas.save()
+    pen.canvas.clipPath(globe, True)
+    for dx, dy, rx, ry in ((-4, -2.5, 4, 3), (-1.5, 4, 2.4, 3.6), (5, 0.5, 2.6, 4)):
+        pen.fill(ellipse(x + dx, y + dy, rx, ry), (98, 176, 100), outline=False)
+    for dx, dy in ((2, -5.6), (-3.5, 1.6), (3.4, 5.4)):
+        pen.fill(ellipse(x + dx, y + dy, 3.4, 0.9), (240, 246, 252), outline=False)
+    pen.canvas.restore()
+
+
+def _ringed_planet(pen: Pen, x: float, y: float) -> None:
+    pen.dot(x, y, 6.4, (228, 152, 104))
+    pen.fill(ellipse(x, y - 2, 5.6, 1.1), (242, 186, 136), outline=False)
+    pen.fill(ellipse(x, y + 3.2, 5, 0.9), (200, 120, 84), outline=False)
+    ring = curve((x - 11, y + 3), (x - 7, y + 5), (x + 7, y + 1), (x + 11, y - 3))
+    pen.line(ring, (246, 222, 176), 1.5)
+
+
 _PLACES: Final[dict[str, Callable[[Pen, Scene, Random], None]]] = {
     "plain": _plain,
     "beach": _beach,
     "forest": _forest,
     "snow": _snow,
     "city": _city,
+    "room": _room,
+    "space": _space,
 }

@@ -10,10 +10,11 @@ from workers.engine.storybook.identity import Identity
 SIZE: Final = 64
 """Side of a picture in pixels; placements are given in these units."""
 
-SCENES: Final = ("plain", "beach", "forest", "snow", "city")
-STYLES: Final = ("cartoon", "sketch")
-ACCESSORIES: Final = ("none", "sunglasses", "hat", "scarf")
-ACCESSORY_COLOURS: Final = ("red", "blue", "green", "yellow", "black", "purple", "white")
+SCENES: Final = ("plain", "beach", "forest", "snow", "city", "room", "space")
+NIGHT_SCENES: Final = ("beach", "forest", "snow", "city")
+"""Where day and night differ."""
+
+STYLES: Final = ("cartoon", "sketch", "watercolor")
 FRONT, SIDE = 0, 1
 
 
@@ -37,11 +38,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Instance:
-    """One appearance of an identity: how it stands and what it wears."""
+    """One appearance of an identity: how it stands and which accessory it wears."""
 
     identity: Identity
-    accessory: str
-    accessory_colour: str
+    worn: Identity | None
     pose: int
     flip: bool
     tilt: float
