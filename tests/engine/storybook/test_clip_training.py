@@ -25,10 +25,20 @@ from workers.engine.storybook.clip_training import (
 )
 from workers.engine.storybook.judges import to_tensor
 from workers.engine.storybook.networks import make_text_encoder, token_ids
+from workers.engine.storybook.questions import stated
 from workers.engine.storybook.text_training import sample_captions, train_tokenizer
 
 TOY = ClipSettings(
-    minutes=0.03, text_minutes=0.02, pictures=64, captions=200, batch=16, groups=2, candidates=8, split="judge"
+    minutes=1,
+    text_minutes=1,
+    steps=8,
+    text_steps=8,
+    pictures=64,
+    captions=200,
+    batch=16,
+    groups=2,
+    candidates=8,
+    split="judge",
 )
 
 
@@ -53,12 +63,21 @@ def test_the_contrast_of_equal_features_is_the_logarithm_of_the_batch():
     assert contrastive_loss(same, same, torch.tensor(10.0)) == pytest.approx(math.log(6))
 
 
-def test_full_captions_come_first_and_say_the_most():
+def test_full_captions_come_first_and_state_all_that_the_others_do():
     pairs = render_pairs("train", 40, first=0)
     assert pairs.pixels.shape == (40, 64, 64, 3)
     for full, *partial in pairs.captions:
-        assert all(len(text.split()) <= len(full.split()) + 4 for text in partial)
-    assert len({full for full, *_ in pairs.captions}) == 40
+        for text in partial:
+            *said, style = zip(stated(text), stated(full), strict=True)
+            assert all(part in (0, whole) for part, whole in said), text
+            assert style[0] in (0, style[1] or 1), "a full caption does not call a cartoon a cartoon"
+
+
+def test_the_same_settings_train_the_same_pair(tokenizer: CLIPTokenizer):
+    brief = replace(TOY, steps=1, text_steps=1, pictures=16, captions=32)
+    (first, _), (second, _) = (train_clip(tokenizer, brief) for _ in range(2))
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name]), name
 
 
 def test_splits_share_no_picture():
@@ -68,9 +87,10 @@ def test_splits_share_no_picture():
 
 def test_a_toy_run_counts_what_it_did(trained: tuple[CLIPModel, ClipRecord]):
     _, record = trained
-    assert record.steps >= 1
-    assert record.pairs_seen == record.steps * TOY.batch
-    assert 0.5 < record.answers <= 1
+    assert record.steps == 8
+    assert record.pairs_seen == 8 * TOY.batch
+    assert 0 < record.answers_before <= 1
+    assert 0 < record.answers <= 1
     assert record.retrieval.queries == 16
 
 

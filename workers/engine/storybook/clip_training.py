@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -32,7 +31,14 @@ from workers.engine.storybook.networks import WIDTH, token_ids
 from workers.engine.storybook.questions import Questions
 from workers.engine.storybook.render import render_picture
 from workers.engine.storybook.sampling import sample_composition
-from workers.engine.storybook.text_training import TextSettings, answers_right, mixtures, tokenise, train_text_encoder
+from workers.engine.storybook.text_training import (
+    TextSettings,
+    answers_right,
+    mixtures,
+    tokenise,
+    train_text_encoder,
+    until_spent,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ _EVERY: Final = 200
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How to train one pair: `text_minutes` for the text tower alone, then `minutes` for both.
+    """How to train one pair: first the text tower alone, then both; steps, where given, may end a part before its time.
 
     A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, the
     contrast 1. Retrieval is measured in `groups` of `candidates`.
@@ -58,6 +64,8 @@ class ClipSettings:
 
     minutes: float
     text_minutes: float
+    steps: int | None = None
+    text_steps: int | None = None
     pictures: int = 40_000
     captions: int = 40_000
     batch: int = 256
@@ -114,7 +122,13 @@ def render_pairs(split: Split, count: int, *, first: int, like: Split | None = N
 
 def train_clip(tokenizer: CLIPTokenizer, settings: ClipSettings) -> tuple[CLIPModel, ClipRecord]:
     """Train a pair for the given time; its weights are such as fp16 can hold."""
-    text = TextSettings(settings.text_minutes, captions=settings.captions, split=settings.split, seed=settings.seed)
+    text = TextSettings(
+        minutes=settings.text_minutes,
+        steps=settings.text_steps,
+        captions=settings.captions,
+        split=settings.split,
+        seed=settings.seed,
+    )
     encoder, text_questions = train_text_encoder(tokenizer, text)
     before = answers_right(encoder, text_questions, tokenizer, settings.split)
     first = _FIRST_PAIR + settings.seed * _PAIRS_PER_SEED
@@ -150,8 +164,7 @@ class _Trainer:
         """Descend until the time is used up; ids (M, C, N), truth (M, C, Q). Return the number of steps."""
         generator = torch.Generator().manual_seed(self._settings.seed)
         size = self._settings.batch
-        started, step, spent = time.monotonic(), 0, 0.0
-        while spent < 1:
+        for step, spent in until_spent(self._settings.minutes, self._settings.steps):
             rate = self._settings.learning_rate * min(1.0, (step + 1) / 50, (1 - spent) * 1.3)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
@@ -162,8 +175,7 @@ class _Trainer:
             self._descend(loss)
             if step % _EVERY == 0:
                 log.info("step %d, %.0f %% of the time, loss %.3f", step, 100 * spent, loss.item())
-            step, spent = step + 1, (time.monotonic() - started) / (self._settings.minutes * 60)
-        return step
+        return step + 1
 
     def _loss(self, pixels: Tensor, ids: Tensor, said: Tensor, shown: Tensor) -> Tensor:
         """Pixels (B, 3, 64, 64), ids (B, N), what the caption says and the picture shows (B, Q) -> scalar."""

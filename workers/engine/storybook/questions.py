@@ -7,6 +7,7 @@ cross-attention will look for it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -69,26 +70,29 @@ def _first(words: Sequence[str], values: Sequence[str]) -> int:
 class Questions(nn.Module):
     """One attention query per question over encodings of width D, and a linear answer to each."""
 
+    possible: Tensor
+
     def __init__(self, width: int):
         super().__init__()
         self.queries = nn.Parameter(0.2 * torch.randn(len(ANSWERS), width))
         self.keys, self.values = nn.Linear(width, width), nn.Linear(width, width)
-        self.answers = nn.ModuleList(nn.Linear(width, count) for count in ANSWERS)
+        self.answers = nn.Parameter(torch.randn(len(ANSWERS), width, max(ANSWERS)) / width**0.5)
+        self.register_buffer("possible", torch.arange(max(ANSWERS)) < torch.tensor(ANSWERS)[:, None])  # (Q, A)
 
-    def forward(self, encodings: Tensor) -> list[Tensor]:
-        """(B, N, D) -> one (B, answers) per question."""
+    def forward(self, encodings: Tensor) -> Tensor:
+        """(B, N, D) -> scores (B, Q, A) of every answer, minus infinity where a question has fewer."""
         width = encodings.shape[2]
-        scores = torch.einsum("qd,bnd->bqn", self.queries, self.keys(encodings)) * _SHARPNESS / width**0.5
-        read = scores.softmax(-1) @ self.values(encodings)  # (B, Q, D)
-        return [answer(read[:, number]) for number, answer in enumerate(self.answers)]
+        weights = torch.einsum("qd,bnd->bqn", self.queries, self.keys(encodings)) * _SHARPNESS / width**0.5
+        read = weights.softmax(-1) @ self.values(encodings)  # (B, Q, D)
+        scores = torch.einsum("bqd,qda->bqa", read, self.answers)
+        return scores.float().masked_fill(~self.possible, -math.inf)
 
     def loss(self, encodings: Tensor, truth: Tensor) -> Tensor:
         """Sum the cross-entropies of all questions: encodings (B, N, D), truth (B, Q) -> scalar."""
-        said = self(encodings)
-        return torch.stack([functional.cross_entropy(s.float(), truth[:, q]) for q, s in enumerate(said)]).sum()
+        scores = self(encodings)
+        return functional.cross_entropy(scores.flatten(0, 1), truth.flatten(), reduction="sum") / len(truth)
 
     @torch.no_grad()
     def accuracy(self, encodings: Tensor, truth: Tensor) -> float:
         """Return the share of right answers: encodings (B, N, D), truth (B, Q)."""
-        said = self(encodings)
-        return float(torch.stack([s.argmax(1) == truth[:, q] for q, s in enumerate(said)]).float().mean())
+        return float((self(encodings).argmax(2) == truth).float().mean())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
@@ -33,15 +33,16 @@ _FILLERS: Final = (
 """Words that prompts use and captions do not: each becomes one token, and the tower learns to read past them."""
 
 _FILLED: Final = 0.25
-_QUESTIONED: Final = 2000
+_QUESTIONED: Final = 1000
 _FIRST_HELD_OUT: Final = 1 << 30
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How to start the text tower; `split` says which world its captions tell of."""
+    """How to start the text tower, until `minutes` or `steps` are spent; `split` says which world captions tell of."""
 
     minutes: float
+    steps: int | None = None
     captions: int = 40_000
     batch: int = 64
     learning_rate: float = 2e-3
@@ -105,8 +106,7 @@ def train_text_encoder(tokenizer: CLIPTokenizer, settings: TextSettings) -> tupl
     encoder.set_attn_implementation("eager")
     parameters = [*encoder.parameters(), *questions.parameters()]
     optimiser = torch.optim.AdamW(parameters, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    started, step, spent = time.monotonic(), 0, 0.0
-    while spent < 1:
+    for step, spent in until_spent(settings.minutes, settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, (step + 1) / 30, (1 - spent) * 2)
         picks = torch.randint(len(ids), (settings.batch,))
@@ -116,8 +116,16 @@ def train_text_encoder(tokenizer: CLIPTokenizer, settings: TextSettings) -> tupl
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        step, spent = step + 1, (time.monotonic() - started) / (settings.minutes * 60)
     return encoder.eval(), questions
+
+
+def until_spent(minutes: float, steps: int | None) -> Iterator[tuple[int, float]]:
+    """Count steps, with the share spent of the time or of the steps, whichever is more; at least one step."""
+    started, step, spent = time.monotonic(), 0, 0.0
+    while spent < 1:
+        yield step, spent
+        step += 1
+        spent = max((time.monotonic() - started) / (minutes * 60), step / steps if steps else 0)
 
 
 @torch.no_grad()
