@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from workers.engine.errors import CheckpointMismatch
+from workers.engine.tensor_file import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -32,22 +31,14 @@ class Checkpoint:
         for parameter, state in self.optimizer.items():
             tensors |= {f"optimizer/{parameter}/{name}": tensor for name, tensor in state.items()}
         tensors["generator"] = self.generator
-        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = {"identity": self.identity, "step": str(self.step), "loss": self.loss.hex()}
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(save(on_cpu, facts))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_tensors(path, tensors, facts)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a file written by `save`; raises CheckpointMismatch for anything else."""
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors, facts = read_tensors(path)
             optimizer: dict[str, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():
                 if name.startswith("optimizer/"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 
-from workers.engine.errors import SettingsInvalid
+from workers.engine.settings import TrainingSettings, require
 
 # As public reimplementations use them (after ChenDarYen/Key-Locked-Rank-One-Editing); the paper's own list is unknown.
 PHOTO_TEMPLATES = (
@@ -24,7 +21,7 @@ PHOTO_TEMPLATES = (
 
 
 @dataclass(frozen=True)
-class PerfusionConfig:
+class PerfusionConfig(TrainingSettings):
     """Training settings. Page and equation numbers are those of arXiv 2305.01644."""
 
     steps: int = 400  # as public reimplementations report from the paper, which checkpoints every 25
@@ -41,43 +38,13 @@ class PerfusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot train, with the bound in the message."""
-        _require(1 <= self.steps <= 10_000, "steps must be from 1 to 10000")
-        _require(1 <= self.batch_size <= 64, "batch_size must be from 1 to 64")
-        _require(0 < self.value_lr <= 1, "value_lr must be above 0 and at most 1")
-        _require(0 <= self.embedding_lr <= 1, "embedding_lr must be from 0 to 1")
-        _require(0 <= self.gate_bias <= 1, "gate_bias must be from 0 to 1")
-        _require(0.01 <= self.gate_temperature <= 1, "gate_temperature must be from 0.01 to 1")
-        _require(0 <= self.target_input_decay < 1, "target_input_decay must be from 0 to below 1")
-        _require(self.checkpoint_every >= 1, "checkpoint_every must be at least 1")
+        require(1 <= self.steps <= 10_000, "steps must be from 1 to 10000")
+        require(1 <= self.batch_size <= 64, "batch_size must be from 1 to 64")
+        require(0 < self.value_lr <= 1, "value_lr must be above 0 and at most 1")
+        require(0 <= self.embedding_lr <= 1, "embedding_lr must be from 0 to 1")
+        require(0 <= self.gate_bias <= 1, "gate_bias must be from 0 to 1")
+        require(0.01 <= self.gate_temperature <= 1, "gate_temperature must be from 0.01 to 1")
+        require(0 <= self.target_input_decay < 1, "target_input_decay must be from 0 to below 1")
+        require(self.checkpoint_every >= 1, "checkpoint_every must be at least 1")
         single = all(template.count("{}") == 1 for template in self.templates)
-        _require(bool(self.templates) and single, "each of the templates must hold one {}")
-
-    def override(self, settings: Mapping[str, object]) -> PerfusionConfig:
-        """Return a config with some settings replaced; raises SettingsInvalid for unknown names and wrong types."""
-        checked: dict[str, object] = {}
-        current = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, value in settings.items():
-            _require(name in current, f"unknown training setting {name!r}; known: {', '.join(sorted(current))}")
-            checked[name] = _as_type_of(current[name], name, value)
-        return replace(self, **checked)  # type: ignore[arg-type]  # names and types were checked above
-
-    @property
-    def digest(self) -> str:
-        """A short hash; a checkpoint resumes only under equal settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _as_type_of(example: object, name: str, value: object) -> object:
-    if isinstance(example, tuple):
-        listed = isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
-        _require(listed, f"{name} must be a list of strings")
-        return tuple(value)  # type: ignore[arg-type]  # checked on the line above
-    if isinstance(example, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    _require(type(value) is type(example), f"{name} must be of type {type(example).__name__}, not {value!r}")
-    return value
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise SettingsInvalid(message)
+        require(bool(self.templates) and single, "each of the templates must hold one {}")
