@@ -15,12 +15,12 @@ from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from workers.engine.metrics import ClipGrader
 from workers.engine.storybook.clip_networks import load_clip, make_clip, save_clip, text_tower
+from workers.engine.storybook.clip_pairs import ClipBatches, render_pairs
 from workers.engine.storybook.clip_training import (
     ClipRecord,
     ClipSettings,
     contrastive_loss,
     measure_retrieval,
-    render_pairs,
     train_clip,
 )
 from workers.engine.storybook.judges import to_tensor
@@ -36,6 +36,7 @@ TOY = ClipSettings(
     pictures=64,
     captions=200,
     batch=16,
+    twins=4,
     groups=2,
     candidates=8,
     split="judge",
@@ -78,6 +79,25 @@ def test_the_same_settings_train_the_same_pair(tokenizer: CLIPTokenizer):
     (first, _), (second, _) = (train_clip(tokenizer, brief) for _ in range(2))
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name]), name
+
+
+def test_twins_show_the_same_content_rougher_and_their_captions_say_so(tokenizer: CLIPTokenizer):
+    pairs = render_pairs("judge", 12, first=0)
+    batch = ClipBatches(pairs, tokenizer, size=12, twins=4, seed=0).draw()
+    fine, rough = batch.pixels[:8], batch.pixels[8:]
+    assert torch.equal(batch.shown[8:], batch.shown[:4])
+    words = [tokenizer.decode(row, skip_special_tokens=True) for row in batch.ids]
+    assert ["blurry" in text or "noisy" in text for text in words] == [False] * 8 + [True] * 4
+    edges = [(pixels[..., 1:] - pixels[..., :-1]).abs().mean((1, 2, 3)) for pixels in (fine[:4], rough)]
+    assert torch.all(edges[1][:2] < edges[0][:2]), "blur takes edges away"
+    assert torch.all(edges[1][2:] > edges[0][2:]), "noise adds some"
+
+
+def test_without_twins_every_picture_of_a_batch_is_another(tokenizer: CLIPTokenizer):
+    pairs = render_pairs("judge", 12, first=0)
+    batch = ClipBatches(pairs, tokenizer, size=12, twins=0, seed=0).draw()
+    assert batch.pixels.shape == (12, 3, 64, 64)
+    assert len(batch.pixels.flatten(1).unique(dim=0)) == 12
 
 
 def test_splits_share_no_picture():

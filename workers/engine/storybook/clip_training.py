@@ -13,32 +13,20 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from random import Random
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
-from workers.engine.storybook.captions import caption
 from workers.engine.storybook.clip_networks import make_clip, round_to_half
-from workers.engine.storybook.identity import Split, split_rng
+from workers.engine.storybook.clip_pairs import ClipBatch, ClipBatches, render_pairs
+from workers.engine.storybook.identity import Split
 from workers.engine.storybook.judges import to_tensor
 from workers.engine.storybook.networks import WIDTH, token_ids
 from workers.engine.storybook.questions import Questions
-from workers.engine.storybook.render import render_picture
-from workers.engine.storybook.sampling import sample_composition
-from workers.engine.storybook.text_training import (
-    TextSettings,
-    answers_right,
-    mixtures,
-    tokenise,
-    train_text_encoder,
-    until_spent,
-)
+from workers.engine.storybook.text_training import TextSettings, answers_right, train_text_encoder, until_spent
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +34,7 @@ _FIRST_PAIR: Final = 1 << 37
 _PAIRS_PER_SEED: Final = 1 << 24
 """Pictures are numbered on from here for each seed, so that another seed means other pictures."""
 
-_PARTIAL: Final = 2
-"""How many captions a picture has that leave things out, besides the full one."""
-
 _MAX_LOGIT_SCALE: Final = math.log(100)
-_SHIFT: Final = 3
 _EVERY: Final = 200
 
 
@@ -59,7 +43,8 @@ class ClipSettings:
     """How to train one pair: first the text tower alone, then both; steps, where given, may end a part before its time.
 
     A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, the
-    contrast 1. Retrieval is measured in `groups` of `candidates`.
+    contrast 1. Of every batch, `twins` are rough twins (`clip_pairs.py`). Retrieval is measured in `groups` of
+    `candidates`.
     """
 
     minutes: float
@@ -69,6 +54,7 @@ class ClipSettings:
     pictures: int = 40_000
     captions: int = 40_000
     batch: int = 256
+    twins: int = 0
     learning_rate: float = 2.5e-3
     text_questions: float = 0.25
     picture_questions: float = 0.25
@@ -76,14 +62,6 @@ class ClipSettings:
     seed: int = 0
     groups: int = 10
     candidates: int = 100
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pictures (M, 64, 64, 3) and the captions of each, the full one first."""
-
-    pixels: NDArray[np.uint8]
-    captions: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -107,19 +85,6 @@ class ClipRecord:
     retrieval: Retrieval
 
 
-def render_pairs(split: Split, count: int, *, first: int, like: Split | None = None) -> Pairs:
-    """Render pictures of a split, one in four in the studio, with captions; `like` says what it may see, if less."""
-    studio, outdoors = mixtures(like or split)
-    pictures, captions = [], []
-    for k in range(count):
-        rng = split_rng(split, first + k)
-        c = sample_composition(rng, studio if k % 4 == 0 else outdoors)
-        pictures.append(render_picture(c.scene, c.instances, c.layout))
-        full = caption(rng, c.scene, c.instances, full=True)
-        captions.append([full, *(caption(rng, c.scene, c.instances) for _ in range(_PARTIAL))])
-    return Pairs(np.stack(pictures), captions)
-
-
 def train_clip(tokenizer: CLIPTokenizer, settings: ClipSettings) -> tuple[CLIPModel, ClipRecord]:
     """Train a pair for the given time; its weights are such as fp16 can hold."""
     text = TextSettings(
@@ -133,8 +98,9 @@ def train_clip(tokenizer: CLIPTokenizer, settings: ClipSettings) -> tuple[CLIPMo
     before = answers_right(encoder, text_questions, tokenizer, settings.split)
     first = _FIRST_PAIR + settings.seed * _PAIRS_PER_SEED
     pairs = render_pairs(settings.split, settings.pictures, first=first)
+    batches = ClipBatches(pairs, tokenizer, size=settings.batch, twins=settings.twins, seed=settings.seed)
     trainer = _Trainer(make_clip(encoder), text_questions, settings)
-    steps = trainer.run(pairs, *_tokenised(tokenizer, pairs, settings.seed))
+    steps = trainer.run(batches)
     clip = round_to_half(trainer.clip.eval())
     return clip, ClipRecord(
         steps=steps,
@@ -160,33 +126,27 @@ class _Trainer:
             self._parameters, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
         )
 
-    def run(self, pairs: Pairs, ids: Tensor, truth: Tensor) -> int:
-        """Descend until the time is used up; ids (M, C, N), truth (M, C, Q). Return the number of steps."""
-        generator = torch.Generator().manual_seed(self._settings.seed)
-        size = self._settings.batch
+    def run(self, batches: ClipBatches) -> int:
+        """Descend until time or steps are used up, and return the number of steps."""
         for step, spent in until_spent(self._settings.minutes, self._settings.steps):
             rate = self._settings.learning_rate * min(1.0, (step + 1) / 50, (1 - spent) * 1.3)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
-            rows = torch.randperm(len(ids), generator=generator)[:size]
-            said = torch.randint(ids.shape[1], (len(rows),), generator=generator)
-            pixels = _shifted(to_tensor(pairs.pixels[rows.numpy()]), generator)
-            loss = self._loss(pixels, ids[rows, said], truth[rows, said], truth[rows, 0])
+            loss = self._loss(batches.draw())
             self._descend(loss)
             if step % _EVERY == 0:
-                log.info("step %d, %.0f %% of the time, loss %.3f", step, 100 * spent, loss.item())
+                log.info("step %d, %.0f %% spent, loss %.3f", step, 100 * spent, loss.item())
         return step + 1
 
-    def _loss(self, pixels: Tensor, ids: Tensor, said: Tensor, shown: Tensor) -> Tensor:
-        """Pixels (B, 3, 64, 64), ids (B, N), what the caption says and the picture shows (B, Q) -> scalar."""
+    def _loss(self, batch: ClipBatch) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            text = self.clip.text_model(input_ids=ids)
-            vision = self.clip.vision_model(pixel_values=pixels)
-            texts = self.clip.text_projection(text.pooler_output)
-            images = self.clip.visual_projection(vision.pooler_output)
-            patches = functional.layer_norm(vision.last_hidden_state, (WIDTH,))
-            answered = self._settings.text_questions * self._text_questions.loss(text.last_hidden_state, said)
-            seen = self._settings.picture_questions * self._picture_questions.loss(patches, shown)
+            text = self.clip.text_model(input_ids=batch.ids)
+            vision = self.clip.vision_model(pixel_values=batch.pixels)
+            texts = self.clip.text_projection(text.pooler_output)  # (B, D)
+            images = self.clip.visual_projection(vision.pooler_output)  # (B, D)
+            patches = functional.layer_norm(vision.last_hidden_state, (WIDTH,))  # (B, 65, D)
+            answered = self._settings.text_questions * self._text_questions.loss(text.last_hidden_state, batch.said)
+            seen = self._settings.picture_questions * self._picture_questions.loss(patches, batch.shown)
         return contrastive_loss(images.float(), texts.float(), self.clip.logit_scale.exp()) + answered + seen
 
     def _descend(self, loss: Tensor) -> None:
@@ -203,21 +163,6 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     scores = scale * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T  # (B, B)
     own = torch.arange(len(scores))
     return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2
-
-
-def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Move a whole batch by a few pixels, its edges repeated."""
-    top, left = torch.randint(2 * _SHIFT + 1, (2,), generator=generator).tolist()
-    side = pixels.shape[-1]
-    padded = functional.pad(pixels, (_SHIFT,) * 4, mode="replicate")
-    return padded[..., top : top + side, left : left + side]
-
-
-def _tokenised(tokenizer: CLIPTokenizer, pairs: Pairs, seed: int) -> tuple[Tensor, Tensor]:
-    """Token ids (M, C, N) and stated answers (M, C, Q) of all captions."""
-    count = len(pairs.captions)
-    ids, truth = tokenise(tokenizer, [text for texts in pairs.captions for text in texts], Random(seed))
-    return ids.view(count, -1, ids.shape[1]), truth.view(count, -1, truth.shape[1])
 
 
 @torch.no_grad()
