@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.engine.storybook.palette import INK, WHITE, Rgb, luminance, mix
+from workers.engine.storybook.palette import INK, Rgb, luminance, mix
 from workers.engine.storybook.world import SIZE
 
 Field = NDArray[np.float32]
