@@ -23,7 +23,7 @@ def test_portraits_show_this_identity_alone_by_day_with_nothing_on():
     for picture in portraits(identity, 20, seed=0):
         (instance,) = picture.composition.instances
         assert instance.identity == identity
-        assert instance.accessory == "none"
+        assert instance.worn is None
         assert not picture.composition.scene.night
         assert picture.composition.scene.style == "cartoon"
         assert "dog" in picture.caption
