@@ -6,7 +6,7 @@
     │   ├── ConceptUnreadable, ConceptBaseMismatch, ConceptsTooSimilar
     │   ├── PromptTooLong, PlaceholderUnknown, PlaceholderAmbiguous, ConceptUnused, SuperclassInvalid
     │   ├── PictureUnreadable, PicturesInvalid, SizeUnsupported, SettingsInvalid
-    │   └── CheckpointMismatch, TrainingDiverged
+    │   └── CheckpointMismatch, TrainingDiverged, TeacherPairsInvalid
     └── TransientError     the surroundings failed: worth another attempt
         └── OutOfMemory, ModelUnavailable
     Interrupted            not an error: the caller asked for a stop and got one
@@ -139,6 +139,12 @@ class TrainingDiverged(PermanentError):
     """The loss or a parameter stopped being finite; the same seed and settings would diverge again."""
 
     code = "training-diverged"
+
+
+class TeacherPairsInvalid(PermanentError):
+    """Teacher pairs are missing, damaged, or drawn by another model or plan."""
+
+    code = "teacher-pairs-invalid"
 
 
 class OutOfMemory(TransientError):

@@ -1,0 +1,64 @@
+"""A student as a model folder: its teacher's, with another U-Net and a word about how it draws.
+
+What it shares with its teacher (text encoder, autoencoder, covariance) it holds as copies, so that the folder stands
+alone, in diffusers too. ``lockstep.json`` gains
+
+    "student": {"teacher", "timesteps", "guidance", "key_locked", "steps"}
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from workers.engine.errors import TrainingDiverged
+
+_SHARED: Final = ("scheduler", "text_encoder", "tokenizer", "vae")
+_FILES: Final = ("model_index.json", "covariance.safetensors")
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """How a student came about, and the timesteps it draws at."""
+
+    teacher: str
+    timesteps: tuple[int, ...]
+    guidance: float  # the teacher's while distilling; the student takes none
+    key_locked: bool
+    steps: int
+
+
+def export_student(
+    unet: UNet2DConditionModel, facts: StudentFacts, *, name: str, teacher: Path, folder: Path, dtype: torch.dtype
+) -> None:
+    """Write a new ``folder`` for the student of the model in ``teacher``; raises TrainingDiverged for broken weights.
+
+    ``dtype`` is that of the stored weights: float16 halves the folder and holds a teacher's float16 weights exactly.
+    """
+    plain = UNet2DConditionModel.from_config({key: value for key, value in unet.config.items() if key[0] != "_"})
+    plain.load_state_dict(unet.state_dict())
+    plain.to(dtype)
+    if not all(bool(parameter.isfinite().all()) for parameter in plain.parameters()):
+        raise TrainingDiverged(f"the student holds weights that are not finite in {dtype}")
+    folder.mkdir(parents=True)
+    for part in _SHARED:
+        shutil.copytree(teacher / part, folder / part)
+    for file in _FILES:
+        if (teacher / file).exists():
+            shutil.copy2(teacher / file, folder / file)
+    plain.save_pretrained(folder / "unet")
+    card = _card(teacher)
+    card |= {"name": name, "student": asdict(facts)}
+    (folder / "lockstep.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _card(teacher: Path) -> dict[str, object]:
+    path = teacher / "lockstep.json"
+    card: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
+    return card

@@ -1,0 +1,251 @@
+"""One distillation: a student, its frozen guided teacher, and a fake score that keeps up with the student.
+
+Sources: arXiv 2311.18828 (DMD: distribution matching, regression on the teacher's pairs) and 2405.14867 (DMD2: several
+updates of the fake score for each of the student, the discriminator, a few steps by backward simulation).
+Dimensions:  B samples, C x H x W latents
+Symbols:     objective.py's
+
+A step: the student draws x; its loss is matching + regression + fooling, each as far as it has a weight; then the fake
+score learns to denoise x, and again for fresh samples of the student as it now stands. Everything random comes from one
+CPU generator whose state is checkpointed, so that a run that was killed and resumed ends bit for bit where an unbroken
+one does (same CPU type and thread count).
+
+Nothing here knows a U-Net: the same code distils a two-dimensional mixture, where every score is known.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from workers.engine.dmd import objective
+from workers.engine.dmd.config import DistillationConfig, FakeSpace
+from workers.engine.dmd.discriminator import Discriminator
+from workers.engine.dmd.learner import Learner
+from workers.engine.dmd.material import Material, Paired
+from workers.engine.dmd.networks import ScoreNetwork
+from workers.engine.dmd.objective import Predictor, TimestepRange
+from workers.engine.dmd.signals import SignalWindow
+from workers.engine.dmd.student import draw
+from workers.engine.errors import SettingsInvalid
+
+Network = TypeVar("Network", bound=ScoreNetwork)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of the student (B, C, H, W) and what it was told (B, ...)."""
+
+    x: Tensor
+    context: Tensor
+
+
+class DistillationTrainer(Generic[Network]):
+    """The state of one distillation and its step.
+
+    ``student`` starts as the teacher, and with it the fake score and the average; of its parameters, those that take
+    gradients are learned, and the others stand outside optimiser and average.
+    """
+
+    def __init__(
+        self,
+        teacher: Predictor[Tensor],
+        student: Network,
+        material: Material,
+        config: DistillationConfig,
+        *,
+        seed: int,
+    ) -> None:
+        _require_material(material, config)
+        self.teacher, self.student, self.material, self.config = teacher, student, material, config
+        self.averaged = student.average()
+        self.fake = copy.deepcopy(student).requires_grad_(True)
+        self.head: Discriminator | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step_count = 0
+        self.signals = SignalWindow()
+        self._schedule = student.schedule
+        self._device = next(student.parameters()).device
+        self._every = TimestepRange(0, self._schedule.timesteps - 1)
+        self._matched = TimestepRange.share(self._schedule.timesteps, config.least_noise, config.most_noise)
+        critic: dict[str, nn.Parameter] = dict(self.fake.named_parameters())
+        if config.gan_weight > 0:
+            self.head = self._make_head(seed)
+            critic |= {f"head.{name}": parameter for name, parameter in self.head.named_parameters()}
+        learned = student.trained()
+        self._averages = {name: tensor for name, tensor in self.averaged.named_parameters() if name in learned}
+        rates = {"weight_decay": config.weight_decay, "clip": config.clip}
+        self._own = Learner(learned, lr=config.lr, **rates)
+        self._critic = Learner(critic, lr=config.critic_lr, **rates)
+
+    def step(self) -> None:
+        """Update the student once (but for the fake score's warm-up) and the fake score; raises TrainingDiverged."""
+        share = learning_rate_share(self.step_count, self.config)
+        self._own.set_rate(share)
+        self._critic.set_rate(share)
+        samples: Samples | None = None
+        if self.step_count >= self.config.critic_warmup:
+            samples = self._update_student()
+        if self.config.has_critic:
+            for _ in range(self.config.critic_ratio):
+                # The first update takes the samples that the student has just learned from, as both papers do.
+                self._update_critic(samples or self._draw_detached())
+                samples = None
+        self.step_count += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on."""
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "student": self._own.state(),
+            "average": self._averages,
+            "critic": self._critic.state(),
+            "signals": self.signals.state(),
+        }
+        tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        return tensors | {"generator": self.generator.get_state()}
+
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Go on from another trainer's `state` after ``step`` steps; raises KeyError where a tensor is missing."""
+        self._own.restore(_part(tensors, "student"))
+        self._critic.restore(_part(tensors, "critic"))
+        self.signals.restore(_part(tensors, "signals"))
+        for name, average in self._averages.items():
+            average.data.copy_(tensors[f"average/{name}"])
+        self.generator.set_state(tensors["generator"].to(torch.uint8))
+        self.step_count = step
+
+    def _update_student(self) -> Samples:
+        config, parts = self.config, []
+        samples = self._draw()
+        matched = samples
+        if config.regression_weight > 0 and self.material.pairs is not None:
+            again, latents = self._draw_again(self.material.pairs)
+            regression = objective.regression_loss(again.x, latents)
+            parts.append(config.regression_weight * regression)
+            self.signals.add("regression_loss", float(regression.detach()))
+            if config.match_pairs:
+                matched = Samples(torch.cat([samples.x, again.x]), torch.cat([samples.context, again.context]))
+        if config.matching_weight > 0:
+            parts.append(config.matching_weight * self._matching_loss(matched))
+        if self.head is not None:
+            fooled = objective.fool_loss(self._logits(self.head, samples))
+            parts.append(config.gan_weight * fooled)
+            self.signals.add("fool_loss", float(fooled.detach()))
+        self.signals.add("student_gradient", self._own.descend(torch.stack(parts).sum()))
+        self.signals.add_samples(samples.x)
+        self._follow()
+        return Samples(samples.x.detach(), samples.context)
+
+    def _matching_loss(self, samples: Samples) -> Tensor:
+        """Return the loss whose gradient is the difference of the two scores at one noising of the samples."""
+        x = samples.x.detach()
+        timesteps = self._draw_timesteps(self._matched, len(x))
+        with torch.no_grad():
+            x_t = self._schedule.add_noise(x, self._draw_noise(len(x)), timesteps)  # (B, C, H, W)
+            real = objective.guided_x0(
+                self.teacher,
+                x_t,
+                timesteps,
+                samples.context,
+                blank=self.material.blank,
+                guidance=self.config.guidance,
+            )
+            fake = self.fake.predict_x0(x_t, timesteps, samples.context)
+        gradient = objective.distribution_matching_gradient(x, real, fake)
+        self.signals.add("matching_gradient", float(gradient.square().mean().sqrt()))
+        return objective.distribution_matching_loss(samples.x, gradient)
+
+    def _update_critic(self, samples: Samples) -> None:
+        x, own = samples.x, self._schedule.prediction
+        timesteps, noise = self._draw_timesteps(self._every, len(x)), self._draw_noise(len(x))
+        output = self.fake(self._schedule.add_noise(x, noise, timesteps), timesteps, samples.context)
+        space = FakeSpace(self.config.fake_space).of(own)
+        loss = objective.denoising_loss(self._schedule, output, x, noise, timesteps, space=space)
+        self.signals.add("fake_score_loss", float(loss.detach()))
+        if self.head is not None and self.material.real is not None:
+            real = self._draw_paired(self.material.real)
+            told_apart = objective.tell_apart_loss(self._logits(self.head, samples), self._logits(self.head, real))
+            loss = loss + self.config.gan_critic_weight * told_apart
+            self.signals.add("tell_apart_loss", float(told_apart.detach()))
+        self.signals.add("critic_gradient", self._critic.descend(loss))
+
+    def _logits(self, head: Discriminator, samples: Samples) -> Tensor:
+        """Return what the head makes of one noising of the samples (B,); gradients run into ``samples.x``."""
+        count = len(samples.x)
+        timesteps = self._draw_timesteps(self._every, count)
+        x_t = self._schedule.add_noise(samples.x, self._draw_noise(count), timesteps)
+        logits: Tensor = head(self.fake.bottleneck(x_t, timesteps, samples.context))
+        return logits
+
+    def _draw(self) -> Samples:
+        """Let the student draw a batch; in several steps, all samples end at the same one, drawn at random."""
+        config = self.config
+        context = self.material.contexts.take(self._draw_indices(len(self.material.contexts)))
+        last = int(torch.randint(len(config.student_timesteps), (), generator=self.generator))
+        noises = torch.stack([self._draw_noise(config.batch_size) for _ in range(last + 1)])
+        return Samples(draw(self.student, noises, config.student_timesteps[: last + 1], context), context)
+
+    @torch.no_grad()
+    def _draw_detached(self) -> Samples:
+        return self._draw()
+
+    def _draw_again(self, pairs: Paired) -> tuple[Samples, Tensor]:
+        """Let the student draw from the noise of some pairs; return that and what the teacher drew (B, C, H, W)."""
+        assert pairs.noise is not None  # checked at the start
+        indices = self._draw_indices(len(pairs.contexts))
+        noise, context = pairs.noise[indices].to(self._device), pairs.contexts.take(indices)
+        x = draw(self.student, noise[None], self.config.student_timesteps, context)
+        return Samples(x, context), pairs.latents[indices].to(self._device)
+
+    def _draw_paired(self, paired: Paired) -> Samples:
+        indices = self._draw_indices(len(paired.contexts))
+        return Samples(paired.latents[indices].to(self._device), paired.contexts.take(indices))
+
+    def _draw_indices(self, count: int) -> Tensor:
+        return torch.randint(count, (self.config.batch_size,), generator=self.generator)
+
+    def _draw_noise(self, count: int) -> Tensor:
+        return torch.randn((count, *self.material.shape), generator=self.generator).to(self._device)
+
+    def _draw_timesteps(self, span: TimestepRange, count: int) -> Tensor:
+        return span.draw(count, self.generator).to(self._device)
+
+    @torch.no_grad()
+    def _make_head(self, seed: int) -> Discriminator:
+        blank = self.material.blank
+        x = torch.zeros((1, *self.material.shape), device=self._device)
+        features = self.fake.bottleneck(x, torch.zeros(1, dtype=torch.long, device=self._device), blank)
+        return Discriminator.reading(features, seed=seed)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average; at first faster than the setting says, so that it does not remember the start."""
+        updates = self.step_count - self.config.critic_warmup
+        decay = min(self.config.ema, (1 + updates) / (10 + updates))
+        for name, average in self._averages.items():
+            average.lerp_(self._own.parameters[name], 1 - decay)
+
+
+def learning_rate_share(step: int, config: DistillationConfig) -> float:
+    """Return the share of the learning rates at a step: rising from nothing, level, falling to nothing at the end."""
+    rising = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
+    falling = (config.steps - step) / (config.decay_share * config.steps) if config.decay_share else 1.0
+    return min(1.0, rising, falling)
+
+
+def _require_material(material: Material, config: DistillationConfig) -> None:
+    """Raise SettingsInvalid where a loss has a weight but nothing to learn from."""
+    if config.regression_weight > 0 and (material.pairs is None or material.pairs.noise is None):
+        raise SettingsInvalid("regression_weight is above 0, but there are no pairs of the teacher")
+    if config.gan_weight > 0 and material.real is None:
+        raise SettingsInvalid("gan_weight is above 0, but there are no real pictures")
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
