@@ -23,7 +23,7 @@ def test_settings_replace_defaults_one_by_one() -> None:
         ({"learning_rate": 1.0}, "unknown training setting 'learning_rate'"),
         ({"steps": 0}, "steps must be from 1"),
         ({"critic_ratio": 0}, "critic_ratio must be from 1 to 100"),
-        ({"critic_warmup": 5000}, "critic_warmup must be from 0 to the number of steps"),
+        ({"critic_warmup": 2000}, "critic_warmup must be from 0 to below the number"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"ema": 1.0}, "ema must be from 0 to below 1"),
         ({"clip": float("inf")}, "clip must be above 0 and finite"),

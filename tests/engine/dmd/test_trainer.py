@@ -137,12 +137,12 @@ def test_a_first_step_of_adam_is_the_learning_rate() -> None:
 
 
 def test_learning_rates_rise_hold_and_fall() -> None:
-    config = replace(SMALL, steps=100, warmup_steps=10, decay_share=0.2)
+    config = replace(SMALL, steps=100, warmup_share=0.1, decay_share=0.2)
     shares = [learning_rate_share(step, config) for step in range(100)]
     assert shares[0] == pytest.approx(0.1)
     assert shares[10:80] == [1.0] * 70
     assert shares[99] == pytest.approx(0.05)
-    assert learning_rate_share(0, replace(SMALL, warmup_steps=0)) == 1
+    assert learning_rate_share(0, replace(SMALL, warmup_share=0.0)) == 1
 
 
 def test_a_locked_students_keys_and_values_stay_the_teachers_to_the_bit(tiny: BaseModel) -> None:
@@ -178,7 +178,7 @@ def test_the_average_follows_and_forgets_the_start() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [EVERYTHING, replace(SMALL, student_timesteps=(999, 499), critic_warmup=2, decay_share=0.5, warmup_steps=3)],
+    [EVERYTHING, replace(SMALL, student_timesteps=(999, 499), critic_warmup=2, decay_share=0.5, warmup_share=0.2)],
 )
 def test_a_trainer_restored_from_a_state_goes_on_bit_for_bit(config: DistillationConfig) -> None:
     whole = ring_trainer(config)

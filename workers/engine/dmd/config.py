@@ -47,8 +47,8 @@ class DistillationConfig(TrainingSettings):
     critic_lr: float = 1e-5  # the same in both papers: the ratio, not the rate, keeps the fake score up to date
     critic_ratio: int = 5  # DMD2: the smallest at which the samples' mean does not swing; 10 for SD1.5, 1 in DMD
     critic_warmup: int = 0  # steps without updates of the student, while the fake score meets its samples
-    warmup_steps: int = 100  # of the learning rates, from nothing; 500 in both papers
-    decay_share: float = 0.0  # of the steps, the last, over which the learning rates fall to nothing
+    warmup_share: float = 0.05  # of the steps, the first, over which learning rates rise; 500 steps in both papers
+    decay_share: float = 0.0  # of the steps, the last, over which they fall to nothing
     weight_decay: float = 0.01
     clip: float = 10.0  # the most a gradient's norm may be
     guidance: float = 3.0  # of the teacher, in the pairs and in mu_real; the student needs none
@@ -72,15 +72,14 @@ class DistillationConfig(TrainingSettings):
         """Refuse what cannot train, with the bound in the message."""
         for name, most in (("steps", 1_000_000), ("batch_size", 4096), ("critic_ratio", 100)):
             require(1 <= getattr(self, name) <= most, f"{name} must be from 1 to {most}")
-        for name in ("critic_warmup", "warmup_steps"):
-            require(0 <= getattr(self, name) <= self.steps, f"{name} must be from 0 to the number of steps")
+        require(0 <= self.critic_warmup < self.steps, "critic_warmup must be from 0 to below the number of steps")
         for name in ("report_every", "preview_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("lr", "critic_lr"):
             require(0 < getattr(self, name) <= 0.1, f"{name} must be above 0 and at most 0.1")
         for name in ("matching_weight", "regression_weight", "gan_weight", "gan_critic_weight"):
             require(0 <= getattr(self, name) <= 1000, f"{name} must be from 0 to 1000")
-        for name in ("weight_decay", "decay_share"):
+        for name in ("weight_decay", "warmup_share", "decay_share"):
             require(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
         require(0 <= self.ema < 1, "ema must be from 0 to below 1")
         require(0 < self.clip < math.inf, "clip must be above 0 and finite")

@@ -233,8 +233,8 @@ class DistillationTrainer(Generic[Network]):
 
 def learning_rate_share(step: int, config: DistillationConfig) -> float:
     """Return the share of the learning rates at a step: rising from nothing, level, falling to nothing at the end."""
-    rising = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
-    falling = (config.steps - step) / (config.decay_share * config.steps) if config.decay_share else 1.0
+    rising = (step + 1) / max(1.0, config.warmup_share * config.steps)
+    falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
     return min(1.0, rising, falling)
 
 
