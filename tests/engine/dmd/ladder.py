@@ -27,8 +27,8 @@ _WATCH_EVERY = 10
 # Alone: a weight of its own for each goal. Rates far above those for pictures, as the networks are small.
 MATCHING = DistillationConfig(
     batch_size=256,
-    lr=5e-4,
-    critic_lr=5e-4,
+    lr=1e-3,
+    critic_lr=1e-3,
     guidance=1.0,
     regression_weight=0.0,
     warmup_share=0.0,
