@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 
 from workers.engine.storybook.captions import caption, fullest_caption
-from workers.engine.storybook.identity import CLASSES, COLOUR_NAMES, PATTERNS, sample_identity, split_rng
-from workers.engine.storybook.judge_training import lookalikes
+from workers.engine.storybook.identity import (
+    ACCESSORIES,
+    CLASSES,
+    COLOUR_NAMES,
+    KINDS,
+    PATTERNS,
+    is_unseen,
+    sample_identity,
+    split_rng,
+)
+from workers.engine.storybook.judge_pictures import lookalikes
 from workers.engine.storybook.palette import COLOURS, luminance
 from workers.engine.storybook.render import render, render_mask, render_picture
 from workers.engine.storybook.sampling import (
@@ -22,10 +31,10 @@ from workers.engine.storybook.sampling import (
     sample_instance,
     sample_scene,
 )
-from workers.engine.storybook.world import ACCESSORIES, FRONT, SCENES, SIDE, SIZE, STYLES, Composition, Placement
+from workers.engine.storybook.world import FRONT, SCENES, SIDE, SIZE, STYLES, Composition, Placement
 
 MIDDLE = Placement(32, 58, 21)
-ONE_THING = Mixture(plain=0.3, accessory=0.5, pair=0.0, night=0.3, sketch=0.1)
+ONE_THING = Mixture(plain=0.3, accessory=0.5, night=0.3, sketch=0.1)
 
 
 def drawn(composition: Composition) -> np.ndarray:
@@ -38,19 +47,45 @@ def test_the_same_seed_gives_the_same_picture():
     assert not np.array_equal(first, drawn(sample_composition(Random(8))))
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("style", STYLES)
-def test_every_class_can_be_drawn_in_every_style_pose_and_accessory(cls: str, style: str):
+def test_every_kind_can_be_drawn_in_every_style_and_pose(kind: str, style: str):
     rng = Random(3)
     scene = sample_scene(rng, "plain", style=style)
-    instance = sample_instance(rng, sample_identity(rng, cls=cls))
+    instance = sample_instance(rng, sample_identity(rng, cls=kind))
     for pose in (FRONT, SIDE):
-        for accessory in ACCESSORIES:
-            worn = replace(instance, pose=pose, accessory=accessory)
-            pixels, mask = render(scene, [worn], [MIDDLE])
-            assert pixels.shape == (SIZE, SIZE, 3)
-            assert pixels.dtype == np.uint8
-            assert 0.10 < mask.mean() / 255 < 0.60
+        pixels, mask = render(scene, [replace(instance, pose=pose)], [MIDDLE])
+        assert pixels.shape == (SIZE, SIZE, 3)
+        assert pixels.dtype == np.uint8
+        assert 0.06 < mask.mean() / 255 < 0.60
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("kind", ACCESSORIES)
+def test_an_accessory_shows_on_whoever_wears_it(cls: str, kind: str):
+    scene = sample_scene(Random(1), "plain")
+    instance = sample_instance(Random(2), sample_identity(Random(3), cls=cls, colour="white"))
+    worn = sample_identity(Random(4), cls=kind, colour="red")
+    bare, dressed = (render_picture(scene, [one], [MIDDLE]) for one in (instance, replace(instance, worn=worn)))
+    changed = np.abs(dressed.astype(int) - bare).max(2) > 30
+    assert 40 < changed.sum() < 900
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_individuals_of_a_kind_differ_in_shape(kind: str):
+    scene = sample_scene(Random(1), "plain")
+    identity = sample_identity(Random(3), cls=kind, colour="red", pattern="plain")
+    masks = []
+    for k in range(6):
+        twin = replace(identity, shape=tuple(Random(k).random() for _ in range(8)))
+        masks.append(render(scene, [sample_instance(Random(0), twin)], [MIDDLE])[0].astype(int))
+    differences = [np.abs(one - other).mean() for one in masks for other in masks if one is not other]
+    assert np.median(differences) > 0.8
+
+
+def test_an_accessory_that_stands_alone_wears_none():
+    for k in range(20):
+        assert sample_instance(Random(k), sample_identity(Random(k), cls="hat"), wearing=1.0).worn is None
 
 
 @pytest.mark.parametrize("place", SCENES)
@@ -80,11 +115,6 @@ def test_a_thing_without_a_placement_is_an_error():
         render(composition.scene, composition.instances, [])
 
 
-def test_night_is_darker_than_day():
-    scene = sample_scene(Random(1), "city")
-    assert render_picture(replace(scene, night=True), [], []).mean() < 0.6 * render_picture(scene, [], []).mean()
-
-
 def test_a_sketch_has_no_colour():
     scene = sample_scene(Random(1), "plain", style="sketch")
     instance = sample_instance(Random(1), sample_identity(Random(1), colour="red"))
@@ -101,6 +131,12 @@ def test_lookalikes_share_every_word_and_still_look_different():
     for k, one in enumerate(seen):
         for other in seen[k + 1 :]:
             assert np.abs(one - other).mean() > 1.0
+
+
+def test_the_second_colour_stands_out_from_the_first():
+    for k in range(200):
+        identity = sample_identity(Random(k))
+        assert abs(luminance(identity.shade) - luminance(identity.second)) > 30
 
 
 @pytest.mark.parametrize("colour", COLOUR_NAMES)
@@ -122,7 +158,9 @@ def test_a_full_caption_says_all_of_it():
     composition = sample_composition(Random(0), ONE_THING)
     rng = Random(1)
     identity = sample_identity(rng, cls="fish", colour="blue", pattern="striped")
-    instance = replace(composition.instances[0], identity=identity, accessory="hat", accessory_colour="red")
+    instance = replace(
+        composition.instances[0], identity=identity, worn=sample_identity(rng, cls="hat", colour="red", pattern="plain")
+    )
     scene = replace(composition.scene, place="snow", night=True, style="cartoon")
     said = caption(rng, scene, [instance], full=True)
     assert said.startswith("a striped blue fish wearing a red hat in the snow")
@@ -145,25 +183,46 @@ def test_no_two_splits_share_a_picture():
         split_rng("train", 1 << 40)
 
 
-def test_labels_cover_every_attribute_with_its_own_values():
-    for seed in range(40):
-        said = labels(sample_composition(Random(seed), OUTDOORS))
-        assert list(said) == list(ATTRIBUTES)
+def test_sunglasses_are_a_plural_and_never_patterned():
+    identity = sample_identity(Random(0), cls="sunglasses", colour="orange", pattern="striped")
+    assert fullest_caption(identity) == "orange sunglasses"
+
+
+def test_labels_say_only_what_the_picture_can_show():
+    for seed in range(200):
+        composition = sample_composition(Random(seed), OUTDOORS)
+        said, count = labels(composition), len(composition.instances)
         assert all(value in ATTRIBUTES[name] for name, value in said.items())
+        assert {"scene", "night", "style", "count"} <= said.keys()
+        assert ("class" in said) == (count < 3)
+        assert ("right class" in said) == (count == 2)
+        assert not (composition.scene.style == "sketch" and {"colour", "pattern"} & said.keys())
 
 
 def test_the_mixture_is_kept():
-    compositions = [sample_composition(Random(k), OUTDOORS) for k in range(600)]
-    assert np.mean([len(c.instances) == 2 for c in compositions]) == pytest.approx(OUTDOORS.pair, abs=0.05)
+    compositions = [sample_composition(Random(k), OUTDOORS) for k in range(800)]
+    for count, share in ((2, OUTDOORS.pair), (3, OUTDOORS.trio)):
+        assert np.mean([len(c.instances) == count for c in compositions]) == pytest.approx(share, abs=0.04)
     assert np.mean([c.scene.place == "plain" for c in compositions]) == pytest.approx(OUTDOORS.plain, abs=0.05)
-    worn = [instance.accessory != "none" for c in compositions for instance in c.instances if len(c.instances) == 1]
+    single = [c.instances[0] for c in compositions if len(c.instances) == 1]
+    assert np.mean([i.identity.cls in ACCESSORIES for i in single]) == pytest.approx(OUTDOORS.alone, abs=0.05)
+    worn = [i.worn is not None for i in single if i.identity.cls in CLASSES]
     assert np.mean(worn) == pytest.approx(OUTDOORS.accessory, abs=0.06)
-    assert {c.instances[0].identity.pattern for c in compositions} == set(PATTERNS)
+    assert {i.identity.pattern for i in single} == set(PATTERNS)
 
 
-def test_the_things_of_a_pair_differ_in_class_and_colour():
-    pairs_only = replace(OUTDOORS, pair=1.0)
+def test_training_keeps_one_colour_of_every_kind_to_itself():
+    for kind in KINDS:
+        assert sum(is_unseen(kind, colour) for colour in COLOUR_NAMES) == 1
+    for unseen in (False, True):
+        compositions = [sample_composition(Random(k), replace(OUTDOORS, unseen=unseen)) for k in range(400)]
+        instances = [instance for c in compositions for instance in c.instances]
+        shown = [i.identity for i in instances] + [i.worn for i in instances if i.worn]
+        assert any(is_unseen(one.cls, one.colour) for one in shown) == unseen
+
+
+def test_the_things_of_one_picture_differ_in_class_and_colour():
+    three = replace(OUTDOORS, trio=1.0)
     for seed in range(50):
-        left, right = (i.identity for i in sample_composition(Random(seed), pairs_only).instances)
-        assert left.cls != right.cls
-        assert left.colour != right.colour
+        things = [instance.identity for instance in sample_composition(Random(seed), three).instances]
+        assert len({thing.cls for thing in things}) == len({thing.colour for thing in things}) == 3

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,7 +21,11 @@ from torch.nn import functional
 Pictures = NDArray[np.uint8]
 
 _BATCH: Final = 64
-_GROUPS: Final = 8
+_WIDTHS: Final = (32, 64, 128)
+_BLOCKS: Final = (1, 2, 1)
+_CELLS: Final = 64
+"""Places of the last maps (8 x 8)."""
+_GLANCES: Final = 5
 
 
 class ResidualBlock(nn.Module):
@@ -30,31 +33,42 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(_GROUPS, width), nn.Conv2d(width, width, 3, padding=1)
-        self.norm2, self.conv2 = nn.GroupNorm(_GROUPS, width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm1, self.conv1 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2, self.conv2 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, W, H, H) -> the same shape."""
-        hidden = self.conv1(functional.silu(self.norm1(x)))
-        change: Tensor = self.conv2(functional.silu(self.norm2(hidden)))
+        hidden = self.conv1(functional.relu(self.norm1(x)))
+        change: Tensor = self.conv2(functional.relu(self.norm2(hidden)))
         return x + change
 
 
 class PictureNet(nn.Module):
-    """A small residual network from a picture to one vector."""
+    """A small residual network from a picture to one vector.
 
-    def __init__(self, outputs: int, widths: tuple[int, ...] = (32, 64, 128)):
+    Its last maps are read by a few glances: each a weighted mean over places that depends on what is there and on
+    where it is, so that the left of two things can be told from the right one.
+    """
+
+    def __init__(self, outputs: int):
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2), ResidualBlock(widths[0])]
-        for narrow, wide in pairwise(widths):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), ResidualBlock(wide)]
-        self.layers = nn.Sequential(*layers, nn.GroupNorm(_GROUPS, widths[-1]), nn.SiLU())
-        self.head = nn.Linear(2 * widths[-1], outputs)
+        first, last = _WIDTHS[0], _WIDTHS[-1]
+        layers: list[nn.Module] = [nn.Conv2d(3, first, 4, stride=2, padding=1)]
+        for before, width, blocks in zip((first, *_WIDTHS), _WIDTHS, _BLOCKS, strict=False):
+            if before != width:
+                layers.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
+            layers += [ResidualBlock(width) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(last), nn.ReLU())
+        self.attend = nn.Conv2d(last, _GLANCES, 1)
+        self.places = nn.Parameter(torch.zeros(_GLANCES, _CELLS))
+        self.head = nn.Linear(_GLANCES * last, outputs)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(B, 3, 64, 64) in [-1, 1] -> (B, outputs)."""
-        maps = self.layers(pictures)  # (B, W, 8, 8)
-        vectors: Tensor = self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
+        """(B, 3, 64, 64) in [-1, 1] -> float32 (B, outputs)."""
+        maps = self.layers(pictures.contiguous(memory_format=torch.channels_last))  # (B, W, 8, 8)
+        attention = (self.attend(maps).flatten(2) + self.places).softmax(2)  # (B, G, 64)
+        seen = torch.einsum("bgp,bwp->bgw", attention, maps.flatten(2))  # (B, G, W)
+        vectors: Tensor = self.head(seen.flatten(1)).float()
         return vectors
 
 
@@ -140,11 +154,12 @@ class AttributeJudge:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = json.loads((folder / "config.json").read_text())
     weights = load_file(folder / "model.safetensors")
-    return config, {name: tensor.float() for name, tensor in weights.items()}
+    return config, weights
 
 
 def _write(folder: Path, net: PictureNet, config: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}
+    state = net.state_dict()
+    weights = {name: (value.half() if value.is_floating_point() else value) for name, value in state.items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
