@@ -69,7 +69,7 @@ def test_full_captions_come_first_and_state_all_that_the_others_do():
     assert pairs.pixels.shape == (40, 64, 64, 3)
     for full, *partial in pairs.captions:
         for text in partial:
-            *said, style = zip(stated(text), stated(full), strict=True)
+            *said, style, _ = zip(stated(text), stated(full), strict=True)
             assert all(part in (0, whole) for part, whole in said), text
             assert style[0] in (0, style[1] or 1), "a full caption does not call a cartoon a cartoon"
 
@@ -85,7 +85,8 @@ def test_twins_show_the_same_content_rougher_and_their_captions_say_so(tokenizer
     pairs = render_pairs("judge", 12, first=0)
     batch = ClipBatches(pairs, tokenizer, size=12, twins=4, seed=0).draw()
     fine, rough = batch.pixels[:8], batch.pixels[8:]
-    assert torch.equal(batch.shown[8:], batch.shown[:4])
+    assert torch.equal(batch.shown[8:, :-1], batch.shown[:4, :-1])
+    assert batch.shown[:, -1].tolist() == [0] * 8 + [1, 1, 2, 2]
     words = [tokenizer.decode(row, skip_special_tokens=True) for row in batch.ids]
     assert ["blurry" in text or "noisy" in text for text in words] == [False] * 8 + [True] * 4
     edges = [(pixels[..., 1:] - pixels[..., :-1]).abs().mean((1, 2, 3)) for pixels in (fine[:4], rough)]

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from workers.engine.storybook.captions import caption
 from workers.engine.storybook.identity import ACCESSORIES, COLOUR_NAMES, KINDS, PATTERNS, is_unseen
 from workers.engine.storybook.networks import TOKENS
-from workers.engine.storybook.questions import ANSWERS, Questions, stated
+from workers.engine.storybook.questions import ANSWERS, ROUGH, Questions, stated
 from workers.engine.storybook.sampling import Mixture, sample_composition
 from workers.engine.storybook.text_training import (
     TextSettings,
@@ -76,6 +76,7 @@ NOTHING = [0, 0, 0]
             {"place": "plain", "background": "yellow", "style": "sketch"},
         ),
         ("a watercolor painting of a purple house", [thing("house", "purple")], {"style": "watercolor"}),
+        ("noisy a hat", [[code("hat", KINDS), 0, 0]], {"rough": "noisy"}),
     ],
 )
 def test_what_a_caption_states_is_read_off_it(text: str, things: list[list[int]], where: dict[str, str]):
@@ -87,6 +88,7 @@ def test_what_a_caption_states_is_read_off_it(text: str, things: list[list[int]]
         code(where["background"], COLOUR_NAMES) if "background" in where else 0,
         int("night" in where),
         code(where["style"], STYLES) if "style" in where else 0,
+        code(where["rough"], ROUGH) if "rough" in where else 0,
     ]
 
 

@@ -21,15 +21,13 @@ from transformers import CLIPTokenizer
 from workers.engine.storybook.captions import caption
 from workers.engine.storybook.identity import Split, split_rng
 from workers.engine.storybook.judges import to_tensor
+from workers.engine.storybook.questions import ROUGH
 from workers.engine.storybook.render import render_picture
 from workers.engine.storybook.sampling import sample_composition
 from workers.engine.storybook.text_training import mixtures, tokenise
 
 _FINE_CAPTIONS: Final = 3
 """How many captions a picture has: one that is full, and two that leave things out."""
-
-_BLURRY, _NOISY = _FINE_CAPTIONS, _FINE_CAPTIONS + 1
-"""Where a twin's captions are found."""
 
 _BLURRED_SIDES: Final = (16, 20, 24, 32)
 _NOISE: Final = (0.1, 0.4)
@@ -48,7 +46,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Pixels (B, 3, 64, 64) in [-1, 1], token ids (B, N), and the answers (B, Q) of caption and of full caption."""
+    """Pixels (B, 3, 64, 64) in [-1, 1], token ids (B, N), and the answers (B, Q) of its caption and of a full one."""
 
     pixels: Tensor
     ids: Tensor
@@ -74,7 +72,7 @@ class ClipBatches:
 
     def __init__(self, pairs: Pairs, tokenizer: CLIPTokenizer, *, size: int, twins: int, seed: int):
         self._pixels = pairs.pixels
-        captions = [text for texts in pairs.captions for text in (*texts, f"blurry {texts[0]}", f"noisy {texts[0]}")]
+        captions = [text for texts in pairs.captions for text in (*texts, *(f"{word} {texts[0]}" for word in ROUGH))]
         ids, truth = tokenise(tokenizer, captions, Random(seed))
         self._ids, self._truth = (t.view(len(pairs.captions), -1, t.shape[1]) for t in (ids, truth))  # (M, C, ...)
         self._size, self._twins = size, twins
@@ -84,18 +82,19 @@ class ClipBatches:
         """Draw pictures with one of their captions each, then the twins of the first of them."""
         rows = torch.randperm(len(self._ids), generator=self._rng)[: self._size - self._twins]
         pixels = _shifted(to_tensor(self._pixels[rows.numpy()]), self._rng)
-        captions = torch.randint(_FINE_CAPTIONS, (len(rows),), generator=self._rng)
+        captions, full = torch.randint(_FINE_CAPTIONS, (len(rows),), generator=self._rng), torch.zeros_like(rows)
         if self._twins:
             half = self._twins // 2
             blurred, noised = _blurred(pixels[:half], self._rng), _noised(pixels[half : self._twins], self._rng)
             pixels = torch.cat([pixels, blurred, noised])
             rows = torch.cat([rows, rows[: self._twins]])
-            captions = torch.cat([captions, torch.tensor([_BLURRY] * half + [_NOISY] * (self._twins - half))])
+            rough = _FINE_CAPTIONS + (torch.arange(self._twins) >= half).long()  # first the blurry ones' captions
+            captions, full = torch.cat([captions, rough]), torch.cat([full, rough])
         return ClipBatch(
             pixels=pixels,
             ids=self._ids[rows, captions],
             said=self._truth[rows, captions],
-            shown=self._truth[rows, 0],
+            shown=self._truth[rows, full],
         )
 
 

@@ -4,12 +4,17 @@ Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural L
 with a learned temperature.
 
 Besides the contrast, both towers answer the questions of `questions.py`: the text tower from its token encodings what
-the caption states, so that words stay separable for cross-attention; the vision tower from its patch encodings what the
-full caption states, without which so small a tower needs many times the pictures.
+the caption states, the vision tower from its patch encodings what the full caption states, without which so small a
+tower needs many times the pictures.
+
+A tower that conditions a U-Net is anchored as well: the contrast may shape the encoding that is pooled, while every
+other token stays where the tower's own training put it. Left alone, the contrast spreads the caption's colour over all
+padding and draws the classes together, and a U-Net then learns colours at once and classes hardly at all.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from dataclasses import dataclass
@@ -42,9 +47,9 @@ _EVERY: Final = 200
 class ClipSettings:
     """How to train one pair: first the text tower alone, then both; steps, where given, may end a part before its time.
 
-    A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, the
-    contrast 1. Of every batch, `twins` are rough twins (`clip_pairs.py`). Retrieval is measured in `groups` of
-    `candidates`.
+    A question's loss weighs `text_questions` in the text tower and `picture_questions` in the vision tower, leaving the
+    anchor, as a mean square, `anchor`, and the contrast 1. Of every batch, `twins` are rough twins (`clip_pairs.py`).
+    Retrieval is measured in `groups` of `candidates`.
     """
 
     minutes: float
@@ -58,6 +63,7 @@ class ClipSettings:
     learning_rate: float = 2.5e-3
     text_questions: float = 0.25
     picture_questions: float = 0.25
+    anchor: float = 0.0
     split: Split = "train"
     seed: int = 0
     groups: int = 10
@@ -118,6 +124,7 @@ class _Trainer:
         self.clip = clip.train()
         self._settings = settings
         self._text_questions, self._picture_questions = text_questions, Questions(WIDTH)
+        self._anchor = copy.deepcopy(clip.text_model).eval().requires_grad_(False)
         clip.set_attn_implementation("eager")
         self._parameters = [
             parameter for module in (clip, text_questions, self._picture_questions) for parameter in module.parameters()
@@ -147,7 +154,18 @@ class _Trainer:
             patches = functional.layer_norm(vision.last_hidden_state, (WIDTH,))  # (B, 65, D)
             answered = self._settings.text_questions * self._text_questions.loss(text.last_hidden_state, batch.said)
             seen = self._settings.picture_questions * self._picture_questions.loss(patches, batch.shown)
-        return contrastive_loss(images.float(), texts.float(), self.clip.logit_scale.exp()) + answered + seen
+        contrast = contrastive_loss(images.float(), texts.float(), self.clip.logit_scale.exp())
+        left = self._settings.anchor * self._drift(text.last_hidden_state, batch.ids) if self._settings.anchor else 0.0
+        return contrast + answered + seen + left
+
+    def _drift(self, encodings: Tensor, ids: Tensor) -> Tensor:
+        """Mean square by which encodings (B, N, D) have left the anchor, but for the pooled one -> scalar."""
+        with torch.no_grad():
+            kept = self._anchor(input_ids=ids).last_hidden_state  # (B, N, D)
+        pooled = (ids == self.clip.config.text_config.eos_token_id).int().argmax(1)  # (B,)
+        others = torch.arange(ids.shape[1]) != pooled[:, None]  # (B, N)
+        drift: Tensor = (encodings.float() - kept.float()).square().mean(2)[others].mean()
+        return drift
 
     def _descend(self, loss: Tensor) -> None:
         self._optimiser.zero_grad()

@@ -1,6 +1,7 @@
 """Questions about a caption, and a network that answers them from encodings.
 
-Which class, colour and pattern has each thing, what does it wear, where is it, by day or night and in what style? One
+Which class, colour and pattern has each thing, what does it wear, where is it, by day or night, in what style, and is
+the picture rough? One
 attention query per question reads the encodings, so each answer has to lie in some token of its own: where the U-Net's
 cross-attention will look for it.
 """
@@ -28,7 +29,10 @@ _WORN_ANSWERS: Final = (ACCESSORIES, COLOUR_NAMES, _SAID_PATTERNS)
 _PLACE_WORDS: Final = {"background": "plain", "snowy": "snow", "moon": "space"}
 """Words that stand for a place without being its name."""
 
-_VALUES: Final = (*(_THING_ANSWERS + _WORN_ANSWERS) * _THINGS, SCENES, COLOUR_NAMES, ("night",), STYLES)
+ROUGH: Final = ("blurry", "noisy")
+"""Said of a picture that is so; those of the world are not."""
+
+_VALUES: Final = (*(_THING_ANSWERS + _WORN_ANSWERS) * _THINGS, SCENES, COLOUR_NAMES, ("night",), STYLES, ROUGH)
 ANSWERS: Final = tuple(1 + len(values) for values in _VALUES)
 """How many answers each question has; answer 0 is silence."""
 
@@ -48,6 +52,7 @@ def stated(text: str) -> list[int]:
         _first([background], COLOUR_NAMES),
         _first(words, ("night",)),
         _first(words, STYLES),
+        _first(words, ROUGH),
     ]
 
 
