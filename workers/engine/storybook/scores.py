@@ -1,51 +1,58 @@
 """Measures the bundled model: does it follow prompts, can the judges be trusted, how long does a picture take.
 
-Every score of generated pictures stands beside the judge's own score on renders of the very same compositions, which is
-the most it can mean.
+Every score of generated pictures stands between two others: the judge's score on renders of the very same compositions,
+which is the most that it can mean, and the score of the same pictures against each other's prompts, which is what a
+model reaches that never reads them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
 import numpy as np
-import torch
-from diffusers import StableDiffusionPipeline
 
+from workers.engine.base_model import BaseModel
 from workers.engine.storybook.captions import caption
-from workers.engine.storybook.identity import split_rng
-from workers.engine.storybook.judge_training import lookalikes, sightings
+from workers.engine.storybook.drawing import Drawing, draw
+from workers.engine.storybook.identity import is_unseen, split_rng
+from workers.engine.storybook.judge_pictures import draw_compositions, lookalikes, sightings
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictures
-from workers.engine.storybook.render import render
-from workers.engine.storybook.sampling import Mixture, labels, sample_composition
-from workers.engine.storybook.world import SIZE, Composition
+from workers.engine.storybook.sampling import ATTRIBUTES, OUTDOORS, labels, sample_composition
+from workers.engine.storybook.world import Composition
 
-_PROMPTED: Final = Mixture(plain=0.2, accessory=0.4, pair=0.0, night=0.25, sketch=0.05)
-_FIRST_PROMPT: Final = 1 << 30
+HELD_OUT: Final = replace(OUTDOORS, pair=0.2, unseen=True)
+"""What is asked for: everything that the world can show, also what training keeps apart."""
+
 _FIRST_GROUP: Final = 1 << 31
-_BATCH: Final = 16
-_SCORED: Final = (
-    ("class",),
-    ("colour",),
-    ("pattern",),
-    ("accessory",),
-    ("scene",),
-    ("night",),
-    ("style",),
-    ("class", "colour", "scene"),
-)
-"""What is scored, alone or together."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A composition of the held-out split, and all that words say of it."""
+
+    prompt: str
+    composition: Composition
 
 
 @dataclass(frozen=True)
 class Score:
-    """Share of right answers on generated pictures and on renders of the same compositions, over `count` of each."""
+    """Share of right answers: of generated pictures, of theirs to other prompts, and of renders; `count` of each."""
 
     generated: float
+    shuffled: float
     rendered: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of right answers among `count`."""
+
+    share: float
     count: int
 
 
@@ -54,68 +61,117 @@ class ModelScores:
     """All that the model card reports: `following` was measured at `steps` steps, `seconds` is for `default_steps`."""
 
     following: Mapping[str, Score]
-    identity: float
+    identity: Accuracy
     seconds: float
     steps: int
     default_steps: int
     guidance: float
 
 
-def generate(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], *, steps: int, guidance: float, seed: int
-) -> Pictures:
-    """Draw one picture per prompt: (N, 64, 64, 3)."""
-    generator = torch.Generator().manual_seed(seed)
-    parts = []
-    for start in range(0, len(prompts), _BATCH):
-        drawn = pipeline(
-            list(prompts[start : start + _BATCH]),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generator,
-            height=SIZE,
-            width=SIZE,
-            output_type="np",
-        ).images
-        parts.append((drawn * 255).round().astype(np.uint8))
-    return np.concatenate(parts)
+@dataclass(frozen=True)
+class _Question:
+    """What must be right of those pictures that can show all of it, and of which of them it is asked."""
+
+    attributes: tuple[str, ...]
+    asked_of: Callable[[Composition], bool] = lambda _composition: True
+    unordered: bool = False
+
+    def asked(self, composition: Composition) -> bool:
+        return self.asked_of(composition) and all(name in labels(composition) for name in self.attributes)
+
+    def right(self, said: Mapping[str, str], composition: Composition) -> bool:
+        wanted = labels(composition)
+        answers, due = ([values[name] for name in self.attributes] for values in (said, wanted))
+        return sorted(answers) == sorted(due) if self.unordered else answers == due
 
 
-def held_out_prompts(count: int) -> tuple[list[str], list[Composition]]:
-    """Draw compositions of one thing that no training picture shares a seed with, and all that words say of them."""
-    rngs = [split_rng("held-out", _FIRST_PROMPT + k) for k in range(count)]
-    compositions = [sample_composition(rng, _PROMPTED) for rng in rngs]
-    pairs = zip(rngs, compositions, strict=True)
-    return [caption(rng, c.scene, c.instances, full=True) for rng, c in pairs], compositions
+def _wears(composition: Composition) -> bool:
+    return composition.instances[0].worn is not None
 
 
-def prompt_following(
-    pipeline: StableDiffusionPipeline, judge: AttributeJudge, *, count: int, steps: int, guidance: float, seed: int = 0
-) -> dict[str, Score]:
-    """Score each attribute over generated pictures, where a picture of that prompt can show it at all."""
-    prompts, compositions = held_out_prompts(count)
-    generated = judge.read(generate(pipeline, prompts, steps=steps, guidance=guidance, seed=seed))
-    rendered = judge.read(np.stack([render(c.scene, c.instances, c.layout)[0] for c in compositions]))
-    wanted = [labels(c) for c in compositions]
+def _bare(composition: Composition) -> bool:
+    return not _wears(composition)
+
+
+def _alone(composition: Composition) -> bool:
+    return len(composition.instances) == 1
+
+
+def _unseen(composition: Composition) -> bool:
+    return is_unseen(composition.instances[0].identity.cls, composition.instances[0].identity.colour)
+
+
+def _seen(composition: Composition) -> bool:
+    return not _unseen(composition)
+
+
+_QUESTIONS: Final[dict[str, _Question]] = {
+    "class": _Question(("class",)),
+    "scene": _Question(("scene",)),
+    "style": _Question(("style",)),
+    "colour": _Question(("colour",)),
+    "accessory": _Question(("accessory",), _wears),
+    "both classes of a pair": _Question(("class", "right class"), unordered=True),
+    "pattern": _Question(("pattern",)),
+    "night": _Question(("night",)),
+    "count": _Question(("count",)),
+    "no accessory": _Question(("accessory",), _bare),
+    "class of a single thing": _Question(("class",), _alone),
+    "class, seen in that colour": _Question(("class",), _seen),
+    "class, never seen in that colour": _Question(("class",), _unseen),
+    "colour, seen on that class": _Question(("colour",), _seen),
+    "colour, never seen on that class": _Question(("colour",), _unseen),
+    "class, colour and scene": _Question(("class", "colour", "scene")),
+}
+"""Of two things the left one is asked about, unless it says both."""
+
+
+def held_out(count: int, *, first: int) -> list[Prompted]:
+    """Draw compositions that share no seed with a training picture, from number `first` on."""
+    drawn = []
+    for k in range(first, first + count):
+        rng = split_rng("held-out", k)
+        composition = sample_composition(rng, HELD_OUT)
+        drawn.append(Prompted(caption(rng, composition.scene, composition.instances, full=True), composition))
+    return drawn
+
+
+def prompt_following(judge: AttributeJudge, pictures: Pictures, asked: Sequence[Prompted]) -> dict[str, Score]:
+    """Score pictures (N, 64, 64, 3), one per prompt, on every question that some of them can answer."""
+    compositions = [prompted.composition for prompted in asked]
+    generated, rendered = judge.read(pictures), judge.read(draw_compositions(compositions))
+    half = len(asked) // 2
+    shuffled = generated[half:] + generated[:half]
     scores = {}
-    for names in _SCORED:
-        kept = [k for k in range(count) if all(_shows(name, wanted[k]) for name in names)]
-        generated_right, rendered_right = (
-            float(np.mean([all(said[k][name] == wanted[k][name] for name in names) for k in kept]))
-            for said in (generated, rendered)
-        )
-        scores[" and ".join(names)] = Score(generated_right, rendered_right, len(kept))
+    for name, question in _QUESTIONS.items():
+        kept = [k for k, composition in enumerate(compositions) if question.asked(composition)]
+        if kept:
+            right = [_share_right(question, said, compositions, kept) for said in (generated, shuffled, rendered)]
+            scores[name] = Score(generated=right[0], shuffled=right[1], rendered=right[2], count=len(kept))
     return scores
 
 
-def _shows(name: str, wanted: dict[str, str]) -> bool:
-    """A sketch has no colours, and an accessory can only be followed where one is asked for."""
-    if name == "colour":
-        return wanted["style"] != "sketch"
-    return name != "accessory" or wanted["accessory"] != "none"
+def _share_right(
+    question: _Question,
+    said: Sequence[Mapping[str, str]],
+    compositions: Sequence[Composition],
+    kept: Sequence[int],
+) -> float:
+    return float(np.mean([question.right(said[k], compositions[k]) for k in kept]))
 
 
-def identity_accuracy(judge: IdentityJudge, *, groups: int, candidates: int = 10, renders: int = 5) -> float:
+def attribute_accuracy(judge: AttributeJudge, compositions: Sequence[Composition]) -> dict[str, Accuracy]:
+    """Return how often the judge reads each attribute rightly off renders that can show it."""
+    said, wanted = judge.read(draw_compositions(compositions)), [labels(c) for c in compositions]
+    accuracies = {}
+    for name in ATTRIBUTES:
+        right = [said[k][name] == label[name] for k, label in enumerate(wanted) if name in label]
+        if right:
+            accuracies[name] = Accuracy(float(np.mean(right)), len(right))
+    return accuracies
+
+
+def identity_accuracy(judge: IdentityJudge, *, groups: int, candidates: int = 10, renders: int = 5) -> Accuracy:
     """Return how often the judge picks a held-out identity among lookalikes of one class, colour and pattern."""
     right = 0
     for group in range(groups):
@@ -124,12 +180,15 @@ def identity_accuracy(judge: IdentityJudge, *, groups: int, candidates: int = 10
         known = [sightings("held-out", first + 100 + k, face, renders) for k, face in enumerate(faces)]
         queries = np.concatenate([sightings("held-out", first + 200 + k, face, 1) for k, face in enumerate(faces)])
         right += sum(pick == k for k, pick in enumerate(judge.pick(queries, [list(some) for some in known])))
-    return right / (groups * candidates)
+    return Accuracy(right / (groups * candidates), groups * candidates)
 
 
-def seconds_per_picture(pipeline: StableDiffusionPipeline, *, steps: int, guidance: float) -> float:
-    """Return the processor time of one guided picture after a warm-up: what it takes on an idle core."""
-    generate(pipeline, ["a red cat"], steps=2, guidance=guidance, seed=0)
-    started = time.process_time()
-    generate(pipeline, ["a red cat"], steps=steps, guidance=guidance, seed=0)
-    return time.process_time() - started
+def seconds_per_picture(base: BaseModel, how: Drawing, *, pictures: int) -> float:
+    """Return the median processor time of one guided picture after a warm-up: what it takes on an idle core."""
+    draw(base, ["a red cat"], replace(how, steps=2))
+    times = []
+    for _ in range(pictures):
+        started = time.process_time()
+        draw(base, ["a red cat"], how)
+        times.append(time.process_time() - started)
+    return median(times)

@@ -7,45 +7,46 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from workers.engine.storybook.judges import Pictures
-from workers.engine.storybook.scores import generate
 
 PROMPTS: Final = (
     "a red cat",
-    "a blue car",
-    "a green robot on a yellow background",
     "a striped orange dog",
-    "a spotted purple fish on a white background",
-    "a yellow bird on a blue background",
     "a white rabbit on a green background",
+    "a yellow bird on a blue background",
+    "a spotted purple fish on a white background",
+    "a green robot on a yellow background",
     "a black teapot",
+    "a striped blue mug on a red background",
     "a red house in the snow",
+    "a blue car in the city",
     "a white boat on the beach",
-    "a purple robot in the city at night",
+    "a purple chair in a room",
+    "green sunglasses on a yellow background",
+    "a striped red hat in the snow",
+    "a spotted blue scarf in a room",
     "an orange cat in the forest",
     "a black dog wearing a red hat",
-    "a yellow car in the city",
-    "a blue bird and a red house",
-    "a pencil sketch of a cat",
-    "a spotted green cat on the beach",
-    "a white cat wearing sunglasses in the snow",
+    "a white cat wearing black sunglasses in the snow",
     "a blue dog wearing a yellow scarf in the forest",
+    "an orange rabbit wearing a striped blue hat on the beach",
+    "a green robot wearing purple sunglasses in space",
+    "a spotted green cat in space",
     "a striped red fish in the city",
-    "an orange rabbit wearing a blue hat on the beach",
-    "a green teapot in the forest at night",
-    "a purple house at the beach",
+    "a yellow bird in a room",
+    "a purple robot in the city at night",
     "a striped blue boat in the snow at night",
+    "a pencil sketch of a cat",
+    "a pencil sketch of a house in the forest",
+    "a watercolor of a red rabbit in the forest",
+    "a watercolor painting of a blue teapot in a room",
+    "a blue bird and a red house",
+    "a black cat and a white dog and a red car on the beach",
 )
 COLUMNS: Final = 8
 _ZOOM: Final = 2
-
-
-def draw_sheet(pipeline: StableDiffusionPipeline, path: Path, *, steps: int, guidance: float, count: int) -> None:
-    """Draw the first `count` prompts and write them as one PNG."""
-    write_grid(generate(pipeline, PROMPTS[:count], steps=steps, guidance=guidance, seed=3), path)
 
 
 def write_grid(pictures: Pictures | Sequence[Pictures], path: Path, columns: int = COLUMNS) -> None:

@@ -1,0 +1,41 @@
+"""Writes `lockstep.json`: what the product has to know of the bundled model and cannot read from its networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from workers.engine.base_model import BaseModel
+from workers.engine.storybook.identity import KINDS
+
+# How concepts are learned here: a fast value rate and a slow target, in half the paper's steps. Measured with the
+# identity judge on a cat and a teapot, against eleven other settings.
+PERFUSION: Final = {
+    "steps": 200,
+    "batch_size": 8,
+    "value_lr": 0.1,
+    "embedding_lr": 0.006,
+    "target_input_decay": 0.999,
+    "templates": ["{}", "a {}", "the {}", "a picture of a {}", "a cartoon of a {}"],
+}
+
+
+def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_guidance: float) -> None:
+    """Write the facts beside the weights."""
+    facts = {
+        "name": "storybook",
+        "family": "stable-diffusion",
+        "size": base.native_size,
+        "size_multiple": 8,
+        "max_size": base.native_size,
+        "superclasses": list(KINDS),
+        "default_steps": default_steps,
+        "default_guidance": default_guidance,
+        "default_key_lock": "local",
+        "gate_bias": {"local": 0.6, "global": 0.5},
+        "gate_temperature": 0.15,
+        "perfusion": PERFUSION,
+        "prediction_type": base.denoiser.schedule.prediction.value,
+    }
+    (folder / "lockstep.json").write_text(json.dumps(facts, indent=2) + "\n")
