@@ -76,6 +76,16 @@ def test_a_run_begins_in_the_studio_if_told_to(folders: Folders):
     assert shares == [1.0, 1.0, 0.3]
 
 
+def test_the_fast_way_learns_in_short_floats_and_keeps_its_weights_in_long_ones(folders: Folders, tmp_path: Path):
+    mine = fresh(folders, tmp_path)
+    with torch.compiler.set_stance("force_eager"):  # compiling takes minutes and changes no rule
+        train_unet(load_pipeline(folders.out), mine, replace(SETTINGS, fast=True))
+    state = torch.load(mine.work / "checkpoint.pt", weights_only=True)
+    assert {tensor.dtype for tensor in state["parameters"]} == {torch.float32}
+    before = load_pipeline(folders.out).unet.conv_in.weight
+    assert not torch.equal(state["parameters"][0], before)
+
+
 def test_training_moves_the_unet_and_nothing_else(folders: Folders, tmp_path: Path):
     mine = fresh(folders, tmp_path)
     before = load_pipeline(folders.out)

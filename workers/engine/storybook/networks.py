@@ -38,7 +38,10 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def make_unet(widths: tuple[int, ...] = (64, 96, 192)) -> UNet2DConditionModel:
-    """Return a U-Net with random weights whose first prediction is zero."""
+    """Return a U-Net with random weights whose first prediction is zero.
+
+    There is no middle block: the lowest level's own blocks attend already, and it would cost two million weights.
+    """
     levels = len(widths)
     unet = UNet2DConditionModel(
         sample_size=LATENT_SIDE,
@@ -46,6 +49,7 @@ def make_unet(widths: tuple[int, ...] = (64, 96, 192)) -> UNet2DConditionModel:
         out_channels=LATENT_CHANNELS,
         block_out_channels=widths,
         down_block_types=("CrossAttnDownBlock2D",) * levels,
+        mid_block_type=None,
         up_block_types=("CrossAttnUpBlock2D",) * levels,
         layers_per_block=1,
         attention_head_dim=tuple(2 << level for level in range(levels)),
