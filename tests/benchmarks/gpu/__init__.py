@@ -1,0 +1,1 @@
+"""What only a GPU can do in reasonable time: one resumable script each, run in calls of under ten minutes."""
