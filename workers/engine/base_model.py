@@ -3,8 +3,9 @@
 Beside what diffusers writes, a folder may hold two files of ours:
 
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
-    lockstep.json            {"name": ..., "perfusion": {training settings that differ from the paper's}, ...}; other
-                             keys (generation defaults, known superclasses) are for the API and are not read here
+    lockstep.json            {"name": ..., "perfusion": {training settings that differ from the paper's}, and of a
+                             student "student": {...} (dmd/student_model.py), ...}; other keys (generation defaults,
+                             known superclasses) are for the API and are not read here
 
 Weights are read from safetensors only: a pickled checkpoint can run code.
 """
@@ -30,6 +31,7 @@ from workers.engine.attention import KeyValueProjections
 from workers.engine.autoencoder import Autoencoder
 from workers.engine.conditioning import Conditioner
 from workers.engine.denoiser import Denoiser
+from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import (
     CovarianceMissing,
     ModelUnavailable,
@@ -72,6 +74,7 @@ class BaseModel:
     covariance: Covariance | None
     perfusion: PerfusionConfig
     device: torch.device
+    student: StudentFacts | None  # how it draws, where it is one
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
@@ -111,6 +114,7 @@ class BaseModel:
             covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
             perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
             device=device,
+            student=StudentFacts.of(card),
         )
 
     @cached_property

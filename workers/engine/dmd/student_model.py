@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 import torch
 from diffusers import UNet2DConditionModel
 
-from workers.engine.errors import TrainingDiverged
+from workers.engine.errors import ModelUnreadable, TrainingDiverged
 
 _SHARED: Final = ("scheduler", "text_encoder", "tokenizer", "vae")
 _FILES: Final = ("model_index.json", "covariance.safetensors")
@@ -32,6 +33,23 @@ class StudentFacts:
     guidance: float  # the teacher's while distilling; the student takes none
     key_locked: bool
     steps: int
+
+    @classmethod
+    def of(cls, card: Mapping[str, object]) -> StudentFacts | None:
+        """Read them from a model's lockstep.json, None where it is no student's; raises ModelUnreadable."""
+        match card.get("student"):
+            case None:
+                return None
+            case {
+                "teacher": str(teacher),
+                "timesteps": [*timesteps],
+                "guidance": int() | float() as guidance,
+                "key_locked": bool(key_locked),
+                "steps": int(steps),
+            } if timesteps and all(type(timestep) is int and timestep >= 0 for timestep in timesteps):
+                return cls(teacher, tuple(timesteps), float(guidance), key_locked, steps)
+            case other:
+                raise ModelUnreadable(f"lockstep.json does not say what kind of student this is: {other!r}")
 
 
 def export_student(
