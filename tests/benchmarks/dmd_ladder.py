@@ -65,10 +65,16 @@ def measure_ends(report: Report) -> None:
     ring, generator = Ring(ring_schedule()), torch.Generator().manual_seed(0)
     real = Coverage.of(ring.sample(SAMPLES, generator))
     teacher = Coverage.of(draw_teacher(ring, torch.randn((SAMPLES, *SHAPE), generator=generator)))
-    for name, coverage in (("real", real), ("teacher", teacher)):
+    ends = {"real": real, "teacher": teacher}
+    for name, coverage in ends.items():
         report.add(f"{name}: distance", coverage.distance)
         report.add(f"{name}: total variation", coverage.total_variation)
         report.add(f"{name}: modes", coverage.modes)
+    print_table(
+        f"What there is to reach: {SAMPLES} samples",
+        ("samples", "modes", "distance", "total variation", "near"),
+        [(name, end.modes, end.distance, end.total_variation, end.near) for name, end in ends.items()],
+    )
 
 
 def measure_run(report: Report, name: str, config: DistillationConfig, size: Size) -> list[Outcome]:
