@@ -35,7 +35,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class DistillationConfig(TrainingSettings):
-    """Training settings; tables are those of arXiv 2311.18828 (DMD) or 2405.14867 (DMD2).
+    """Training settings; DMD is arXiv 2311.18828, DMD2 is 2405.14867.
 
     A step is one update of the student and ``critic_ratio`` updates of the fake score. The published losses are means
     over all elements, so the published weights hold here.
@@ -55,7 +55,7 @@ class DistillationConfig(TrainingSettings):
     matching_weight: float = 1.0
     least_noise: float = 0.02  # share of the timesteps at which distributions are matched
     most_noise: float = 0.98
-    regression_weight: float = 0.25  # DMD, table 6
+    regression_weight: float = 0.25  # DMD, on most data sets
     match_pairs: bool = False  # samples from the pairs' noise are matched as well (DMD for text-to-image)
     gan_weight: float = 0.0  # of the student's adversarial loss; 1e-3 to 5e-3 in DMD2, once the rest has converged
     gan_critic_weight: float = 1e-2

@@ -1,6 +1,6 @@
 """A classifier head on the fake score's bottleneck: were these noised latents real, or the student's?
 
-Source: DMD2 (arXiv 2405.14867), section 4.3: the head reads features of the fake score, not of the teacher, at a random
+Source: DMD2 (arXiv 2405.14867): the head reads features of the fake score, not of the teacher, at a random
 noise level, and its gradient reaches the part of the fake score above it.
 Dimensions:  B samples, C' channels and H' x W' cells of the bottleneck
 """

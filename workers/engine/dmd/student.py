@@ -1,6 +1,6 @@
 """How a student draws: one step from pure noise, or a few, each from the last one's guess noised afresh.
 
-Source: DMD2 (arXiv 2405.14867), section 4.4. Training draws its samples by the same loop and so meets the inputs that
+Source: DMD2 (arXiv 2405.14867). Training draws its samples by the same loop and so meets the inputs that
 inference will ("backward simulation"); noised real latents, which it will never see again, play no part.
 Dimensions:  B samples, C x H x W latents, k steps
 """

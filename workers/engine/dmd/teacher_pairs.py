@@ -6,7 +6,7 @@ know nothing of each other. Files of a folder:
     plan.json                         the plan: teacher, sampler, prompts and seeds
     pairs-00002-of-00016.safetensors  shard 2: noise and latents (n, C, H, W) in float32, and the plan's digest
 
-Source: DMD (arXiv 2311.18828), section 3.3; the teacher's sampler is deterministic, so a noise has one picture.
+Source: DMD (arXiv 2311.18828); the teacher's sampler is deterministic, so a noise has one picture.
 """
 
 from __future__ import annotations
