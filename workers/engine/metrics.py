@@ -8,6 +8,7 @@ Symbols:  x, y features (N, D), float64;  m mean (D,);  S covariance (D, D);  k 
 Figures depend on N. The estimates of CMMD and of the Frechet distance are too large by about a constant / N, even
 between two samples of one distribution. So a figure is never given alone: beside it stands its floor, the same
 estimate with the same N between real pictures. Figures of different N or of different CLIP folders are not comparable.
+They see what the CLIP pair sees: the bundled grading pair reads content, and hardly notices blur or noise.
 """
 
 from __future__ import annotations

@@ -127,6 +127,11 @@ def test_words_of_the_world_are_single_tokens_and_others_still_encode(tokenizer:
     assert len(set(tokenizer.get_vocab().values())) == len(tokenizer)
 
 
+def test_the_same_captions_give_the_same_vocabulary(tokenizer: CLIPTokenizer):
+    again = train_tokenizer(sample_captions(COUNT))
+    assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+
+
 def test_no_caption_is_longer_than_the_text_tower(tokenizer: CLIPTokenizer):
     most = Mixture(plain=0.5, accessory=1.0, pair=0.5, trio=0.5, night=1.0, sketch=0.4, watercolor=0.4)
     for seed in range(300):

@@ -1,8 +1,8 @@
 """Renders with their captions, and the batches of them that a CLIP pair is trained on.
 
-Rough twins: some pictures of a batch come once more, blurred or noised, with captions that say so. To a pair that
-grades pictures rough and fine ones of one content must not look the same, and nothing else would teach it the
-difference.
+Rough twins: some pictures of a batch come once more, blurred or noised, with captions that say so, since nothing else
+tells a pair that grades pictures that rough and fine ones of one content differ. Towers this small take it up last:
+after 500 steps they only begin to, and read content through blur that an eye would call strong.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Questions about a caption, and a network that answers them from encodings.
 
 Which class, colour and pattern has each thing, what does it wear, where is it, by day or night, in what style, and is
-the picture rough? One
-attention query per question reads the encodings, so each answer has to lie in some token of its own: where the U-Net's
-cross-attention will look for it.
+the picture rough? One attention query per question reads the encodings, so each answer has to lie in some token of its
+own: where the U-Net's cross-attention will look for it.
 """
 
 from __future__ import annotations

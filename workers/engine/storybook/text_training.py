@@ -68,18 +68,23 @@ def sample_captions(count: int, *, first: int = 0, split: Split = "train") -> li
 
 
 def train_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
-    """Learn a byte-pair vocabulary in which every word of the world is one token and any other word still encodes."""
+    """Learn a byte-pair vocabulary in which every word of the world is one token and any other word still encodes.
+
+    The same captions give the same vocabulary.
+    """
     blank = CLIPTokenizer().backend_tokenizer
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        special_tokens=[f"{byte}</w>" for byte in alphabet],  # any byte may end a word; numbered before any is seen
+        show_progress=False,
+    )
     words = " ".join([*KINDS, *COLOUR_NAMES, *PATTERNS, _FILLERS])
     tokenizer.train_from_iterator([*captions, words, words], trainer)
-    vocabulary = tokenizer.get_vocab()
-    tokens = [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
-    # Any byte may also end a word.
-    tokens += [f"{byte}</w>" for byte in alphabet if f"{byte}</w>" not in vocabulary]
+    tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     numbered = {token: number for number, token in enumerate([*tokens, *_SPECIAL])}
     return CLIPTokenizer(vocab=numbered, merges=[tuple(merge) for merge in merges], model_max_length=TOKENS)
