@@ -51,11 +51,10 @@ The identity judge picks a held-out individual among 10 of the same class, colou
 {weaknesses}
 """
 
-_WEAKNESSES = """* Outlines are soft and broken, faces smear, and spots are fainter than stripes.
-* An accessory's colour, or that of the place, may leak into the thing that wears it, dark ones most of all; scarves and
-  things that are no creatures fare worst.
-* Pictures of two things are not scored; by eye class and colour of both mostly come out, faces do not.
-* Words outside the caption grammar, and its ten classes, mean nothing to it."""
+_WEAKNESSES = """* Not trained to the end: outlines are soft, faces smear, and what came last to the world (mugs,
+  chairs, sunglasses and scarves that stand alone, watercolors) is drawn worst.
+* An accessory's colour, or that of the place, may leak into the thing that wears it.
+* Words outside the caption grammar mean nothing to it."""
 
 
 def write_card(folder: Path, scores: ModelScores, records: Mapping[str, Mapping[str, Any]]) -> None:
