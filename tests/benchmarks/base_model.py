@@ -8,7 +8,6 @@ held-out compositions, beside that between two sets of renders as large. Then a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.benchmarks.report import Report, argument_parser, print_table
 from workers.engine.base_model import BaseModel
 from workers.engine.metrics import ClipGrader
 from workers.engine.pictures import to_pictures
-from workers.engine.storybook.drawing import Drawing, draw_in_processes, load_model
+from workers.engine.storybook.drawing import Drawing, draw_in_processes, load_model, silence_loading
 from workers.engine.storybook.judge_pictures import draw_compositions
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictures, to_tensor
 from workers.engine.storybook.scores import (
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the contact sheet here")
     given = parser.parse_args(arguments)
     size = QUICK if given.quick else Size()
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    silence_loading()
     torch.set_num_threads(1)
     report, judge = Report(), AttributeJudge.load(given.judges)
     measure_judges(report, judge, IdentityJudge.load(given.judges), size)

@@ -66,7 +66,7 @@ def write_card(folder: Path, scores: ModelScores, records: Mapping[str, Mapping[
     text = _CARD.format(
         scores=scores,
         classes=f"{len(CLASSES)} classes ({', '.join(CLASSES)})",
-        accessories=" and ".join(ACCESSORIES),
+        accessories=", ".join(ACCESSORIES),
         colours=", ".join(COLOUR_NAMES),
         patterns=", ".join(PATTERNS),
         places=", ".join(SCENES[1:]),

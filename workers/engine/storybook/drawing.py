@@ -16,7 +16,9 @@ from typing import Final
 
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
+from transformers.utils import logging as transformers_logging
 
 from workers.engine.base_model import BaseModel
 from workers.engine.generation import GenerationRequest, generate
@@ -39,6 +41,13 @@ def load_model(folder: Path) -> BaseModel:
     return BaseModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
 
 
+def silence_loading() -> None:
+    """Keep the libraries' progress bars and remarks on configurations out of this process's output."""
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+
+
 def draw(base: BaseModel, prompts: Sequence[str], how: Drawing) -> Pictures:
     """Draw one picture per prompt: (N, side, side, 3); raises the EngineError of a prompt that can't be drawn."""
     return _draw(base, list(enumerate(prompts)), how)
@@ -56,6 +65,7 @@ def draw_in_processes(folder: Path, prompts: Sequence[str], how: Drawing, *, pro
 
 def _draw_alone(folder: Path, numbered: Sequence[tuple[int, str]], how: Drawing) -> Pictures:
     torch.set_num_threads(1)
+    silence_loading()
     return _draw(load_model(folder), numbered, how)
 
 
