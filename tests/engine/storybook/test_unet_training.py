@@ -67,7 +67,7 @@ def test_the_learning_rate_warms_up_holds_and_falls(
     settings = UnetSettings(minutes=10, learning_rate=1.0, warmup_steps=100, decay_share=0.25)
     trainer = trainer_at(folders, settings, Progress(steps=steps, seconds=600 * share_spent))
     trainer.set_learning_rate()
-    assert [group["lr"] for group in trainer.optimiser.param_groups] == pytest.approx([share_of_rate] * 2)
+    assert trainer.optimiser.rates() == pytest.approx([share_of_rate] * 2)
 
 
 def test_a_run_begins_in_the_studio_if_told_to(folders: Folders):

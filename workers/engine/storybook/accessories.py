@@ -137,7 +137,7 @@ def _scarf(pen: Pen, identity: Identity, at: Anchor) -> None:
     x, drop = at.x + half * (0.75 * knot - 0.3), 0.3 + 0.28 * length
     tails = ((0.0, drop), (-0.3, drop * 0.8)) if ends > 0.5 else ((0.0, drop),)
     for shift, reach in tails:
-        left, foot = x + shift, at.y + reach
+        left, foot = x + shift, min(at.y + reach, 0.92)
         lean = 0.16 * (slant - 0.5)
         corners = ((left, at.y), (left + 0.24, at.y), (left + 0.25 + lean, foot), (left - 0.01 + lean, foot))
         if fringe > 0.4:
@@ -155,6 +155,6 @@ _DRAW: Final[dict[str, Callable[[Pen, Identity, Anchor], None]]] = {
 _ALONE: Final = {
     "sunglasses": (Anchor(0, 0.2, 0.2), 2.0),
     "hat": (Anchor(0, 0.42, 0.44), 1.95),
-    "scarf": (Anchor(0, 0.0, 0.43), 1.9),
+    "scarf": (Anchor(0, -0.14, 0.43), 1.9),
 }
 """Where an accessory that stands alone sits in its enlarged box, and how much larger it is."""

@@ -61,7 +61,7 @@ def draw_teapot(pen: Pen, identity: Identity) -> Anchors:
     pen.fill(box(-0.3, 0.88, 0.3, 1.0, 0.05), identity.second if foot > 0.4 else darker(identity.shade))
     pen.fill(ellipse(0, -0.06, 0.34, 0.12 + 0.12 * lid), identity.second)
     pen.fill(ellipse(0, -0.28 - 0.1 * lid, 0.07 + 0.06 * knob, 0.1), identity.shade)
-    return Anchors(Anchor(0, 0.32, 0.2), Anchor(0, -0.22, 0.4), Anchor(0, 0.75, 0.46))
+    return Anchors(Anchor(0, 0.32, 0.2), Anchor(0, -0.22, 0.4), Anchor(0, 0.56, 0.5))
 
 
 def draw_house(pen: Pen, identity: Identity) -> Anchors:
@@ -153,7 +153,7 @@ def draw_mug(pen: Pen, identity: Identity) -> Anchors:
         for x in (-0.18, 0.14):
             wisp = curve((x, top - 0.16), (x + 0.14, top - 0.28), (x - 0.12, top - 0.36), (x + 0.02, top - 0.5))
             pen.line(wisp, (236, 238, 244), 0.06)
-    return Anchors(Anchor(0, 0.3, 0.2), Anchor(0, top + 0.02, 0.42), Anchor(0, 0.66, half - 0.06))
+    return Anchors(Anchor(0, 0.3, 0.2), Anchor(0, top + 0.02, 0.42), Anchor(0, 0.52, half - 0.06))
 
 
 def draw_chair(pen: Pen, identity: Identity) -> Anchors:

@@ -27,6 +27,7 @@ from torch.multiprocessing.spawn import spawn
 from workers.engine.storybook.batches import Batch, Batches
 from workers.engine.storybook.diffusion import Diffusion, channel_weights, sample_timesteps
 from workers.engine.storybook.networks import load_pipeline, save_pipeline
+from workers.engine.storybook.optimisation import UnetOptimiser
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 class UnetSettings:
     """How to train; shares are of the whole time or of a batch.
 
-    `fast` runs the U-Net compiled and in bf16, which pays where the processor multiplies matrices of that type (any
-    recent GPU, CPUs with AMX) and slows others down.
+    `fast` runs the U-Net compiled, in bf16 and with Muon, which pays where the processor multiplies matrices of that
+    type (any recent GPU, CPUs with AMX) and slows others down.
     """
 
     minutes: float
@@ -93,7 +94,12 @@ class UnetTrainer:
         self.predict = torch.compile(self.unet) if settings.fast else self.unet
         self.parameters: list[Tensor] = list(self.unet.parameters())
         self.ema = [parameter.detach().clone() for parameter in self.parameters]
-        self.optimiser = _optimiser(self.parameters, settings)
+        self.optimiser = UnetOptimiser(
+            self.unet.named_parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            muon=settings.fast,
+        )
         self.diffusion = Diffusion(weights, object_weight=settings.object_weight, device=self.device)
         self.progress = Progress()
 
@@ -121,8 +127,7 @@ class UnetTrainer:
         settings, progress = self.settings, self.progress
         left = 1 - progress.seconds / (settings.minutes * 60)
         scale = min(1.0, (progress.steps + 1) / settings.warmup_steps, max(0.0, left / settings.decay_share))
-        for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * scale
+        self.optimiser.set_rate(settings.learning_rate * scale)
 
     def studio_share(self) -> float:
         """Return the share of studio pictures: all of them at first, if the settings say so."""
@@ -273,12 +278,3 @@ def _agree(seconds: float, ranks: int) -> float:
 def _assign(targets: list[Tensor], values: list[Tensor]) -> None:
     for target, value in zip(targets, values, strict=True):
         target.data.copy_(value)
-
-
-def _optimiser(parameters: list[Tensor], settings: UnetSettings) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on matrices and kernels only."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, settings.learning_rate, betas=(0.9, 0.99), fused=True)
