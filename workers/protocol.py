@@ -4,9 +4,11 @@ They travel pickled over one `multiprocessing.connection.Connection` on an inher
 run the same code; nothing a customer sends is ever unpickled. The parent sends one piece of work at a time and
 answers come in the order given here; ``Stop`` may come at any moment.
 
-    Train     ->  Loading? Progress* Checkpoint*  then one of  Trained | Stopped | Failed
-    Generate  ->  Loading? Progress*              then one of  Generated | Stopped | Failed
-    start-up  ->  Ready;   Shutdown -> the child ends;   end of file on either side -> the other ends
+    Train      ->  Loading? (Progress | Checkpoint)*            then one of  Trained | Stopped | Failed
+    Generate   ->  Loading? Progress*                           then one of  Generated | Stopped | Failed
+    DrawPairs  ->  Loading? Progress*                           then one of  PairsDrawn | Stopped | Failed
+    Distill    ->  Loading? (Progress | Preview | Checkpoint)*  then one of  Distilled | Stopped | Failed
+    start-up   ->  Ready;   Shutdown -> the child ends;   end of file on either side -> the other ends
 
 ``request_id`` is the parent's and is only echoed. Pictures and outputs are files that both sides can see.
 """
@@ -60,12 +62,51 @@ class Train:
 
 @dataclass(frozen=True)
 class Generate:
-    """Draw pictures, batched as the child sees fit."""
+    """Draw pictures, batched as the child sees fit; with a student's file, by that student of the model."""
 
     request_id: str
     model: str
     items: tuple[GenerateItem, ...]
     scratch_dir: str  # the child writes PNG files here
+    student: str | None = None
+
+
+@dataclass(frozen=True)
+class PairsWanted:
+    """What a teacher draws for its student: ``count`` pairs in ``steps`` steps each, in so many shards."""
+
+    count: int
+    steps: int
+    shards: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class DrawPairs:
+    """Draw one shard of teacher pairs; no prompts stand for the model's own, as in `Distill`."""
+
+    request_id: str
+    model: str
+    prompts: tuple[str, ...]
+    settings: Mapping[str, object]  # of the distillation they are for
+    wanted: PairsWanted
+    shard: int
+    scratch_dir: str  # the child writes the shard here
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Distil a student; ``settings`` override the model's distillation settings."""
+
+    request_id: str
+    model: str
+    prompts: tuple[str, ...]
+    settings: Mapping[str, object]
+    seed: int
+    wanted: PairsWanted | None
+    pairs: tuple[str, ...]  # the shards' files, in order
+    resume_from: str | None  # a checkpoint of the same distillation
+    scratch_dir: str  # the child writes checkpoints, previews and the student here
 
 
 @dataclass(frozen=True)
@@ -107,8 +148,17 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What the student draws by now: a PNG file with a sheet of pictures, always of the same prompts and noises."""
+
+    request_id: str
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A file that the training can resume from; the child keeps it until the work ends."""
+    """A file that the work can resume from; the child keeps it until the work ends."""
 
     request_id: str
     step: int
@@ -156,8 +206,28 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class PairsDrawn:
+    """One shard of teacher pairs is written."""
+
+    request_id: str
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The student's file is written; it draws at ``timesteps``, one step each."""
+
+    request_id: str
+    path: str
+    timesteps: tuple[int, ...]
+    metrics: Mapping[str, float]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Stopped:
-    """The work ended because of `Stop`, after ``step`` steps; a training left a checkpoint."""
+    """The work ended because of `Stop`, after ``step`` steps; a training or distillation left a checkpoint."""
 
     request_id: str
     step: int
@@ -174,6 +244,7 @@ class Failed:
     retryable: bool
 
 
-Work = Train | Generate
-ToChild = Train | Generate | Stop | Shutdown
-ToParent = Ready | Loading | Progress | Checkpoint | Trained | Generated | Stopped | Failed
+Work = Train | Generate | DrawPairs | Distill
+ToChild = Work | Stop | Shutdown
+LastWord = Trained | Generated | PairsDrawn | Distilled | Stopped | Failed
+ToParent = Ready | Loading | Progress | Preview | Checkpoint | LastWord
