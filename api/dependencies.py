@@ -70,6 +70,7 @@ def _with_scope(scope: str) -> Callable[[Caller], Caller]:
 
 Reader = Annotated[Caller, Depends(_with_scope("read"))]
 Trainer = Annotated[Caller, Depends(_with_scope("train"))]
+Distiller = Annotated[Caller, Depends(_with_scope("distill"))]
 Generator = Annotated[Caller, Depends(_with_scope("generate"))]
 Administrator = Annotated[Caller, Depends(_with_scope("admin"))]
 

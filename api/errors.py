@@ -36,11 +36,18 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.ConceptUnused: 422,
     errors.PlaceholderTaken: 422,
     errors.ModelUnknown: 422,
+    errors.ModelNotBase: 422,
+    errors.NoPrompts: 422,
     errors.SizeUnsupported: 422,
+    errors.StepsUnsupported: 422,
+    errors.GuidanceUnsupported: 422,
     errors.WebhookTargetRefused: 422,
     errors.IdempotencyKeyReused: 422,
     errors.Conflict: 409,
     errors.NotCancelable: 409,
+    errors.NotPausable: 409,
+    errors.ModelNameTaken: 409,
+    errors.ModelNotReady: 409,
     errors.ConceptNameTaken: 409,
     errors.ConceptNotReady: 409,
     errors.ConceptModelMismatch: 409,
@@ -61,7 +68,7 @@ HTTP_CODES: Mapping[int, str] = {
 }
 
 # Clients repeat these without an idempotency key unless they are told not to.
-JOB_CREATING = frozenset({"/v1/trainings", "/v1/generations"})
+JOB_CREATING = frozenset({"/v1/trainings", "/v1/distillations", "/v1/generations"})
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ async def list_jobs(
     *,
     kind: JobKind | None,
     state: JobState | None,
+    parent_id: str | None = None,
 ) -> ListOf[J]:
     """One page of jobs, newest first."""
-    rows = partial(statements.jobs_page, kind=kind, state=state)
+    rows = partial(statements.jobs_page, kind=kind, state=state, parent_id=parent_id)
     found = await read_page(
         session, rows, by_id=statements.job_by_id, after=page.after, before=page.before, limit=page.limit
     )

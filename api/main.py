@@ -14,7 +14,18 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
-from api.routes import concepts, events, files, generations, health, jobs, models, trainings, webhook_endpoints
+from api.routes import (
+    concepts,
+    distillations,
+    events,
+    files,
+    generations,
+    health,
+    jobs,
+    models,
+    trainings,
+    webhook_endpoints,
+)
 from api.urls import Urls
 from core.config import Settings
 from core.db.engine import async_engine
@@ -22,7 +33,7 @@ from core.jobs.submission import QueueLimits
 from core.storage.s3 import ObjectStore
 from core.webhooks.target_policy import TargetPolicy
 
-_ROUTES = (files, concepts, models, trainings, generations, jobs, events, webhook_endpoints, health)
+_ROUTES = (files, concepts, models, trainings, distillations, generations, jobs, events, webhook_endpoints, health)
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
 

@@ -13,8 +13,9 @@ from api.schemas.problems import Problem
 TAGS = [
     {"name": "Files", "description": "Pictures that are uploaded, and what jobs produce."},
     {"name": "Concepts", "description": "What was learned of a thing; prompts name it as `<name>`."},
-    {"name": "Models", "description": "Base models: their sizes, their words, their defaults."},
+    {"name": "Models", "description": "Base models and students: their sizes, their words, their defaults."},
     {"name": "Trainings", "description": "Jobs that learn a concept from pictures."},
+    {"name": "Distillations", "description": "Jobs that make a student, which draws in one step, of a base model."},
     {"name": "Generations", "description": "Jobs that draw pictures of a prompt."},
     {"name": "Jobs", "description": "Jobs of every kind, their attempts and their events."},
     {"name": "Events", "description": "Everything that happened, in order."},

@@ -34,8 +34,9 @@ class Urls:
         return f"{self.base}/v1/concepts/{concept_id}/content?version={version}"
 
     def job(self, job: Job) -> str:
-        """Where a job is, under its kind."""
-        return f"{self.base}/v1/{job.kind}s/{job.id}"
+        """Where a job is: under its kind, or among all jobs where it was made for another one."""
+        collection = "jobs" if job.parent_id else f"{job.kind}s"
+        return f"{self.base}/v1/{collection}/{job.id}"
 
     def job_events(self, job_id: str) -> str:
         """Where a job's events stream."""

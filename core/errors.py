@@ -9,12 +9,14 @@
     ├── Invalid                    the request can never succeed as it stands
     │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
     │   ├── UnknownPlaceholder, ConceptUnused, PlaceholderTaken
-    │   ├── ModelUnknown, SizeUnsupported
+    │   ├── ModelUnknown, ModelNotBase, NoPrompts
+    │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, ConceptNameTaken, ConceptNotReady, IdempotencyInProgress
-    │   └── ConceptModelMismatch
+    │   ├── NotCancelable, NotPausable, IdempotencyInProgress
+    │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
+    │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     └── StorageUnavailable         object storage does not answer; try again
 
@@ -116,6 +118,30 @@ class ModelUnknown(Invalid):
     code = "model-unknown"
 
 
+class ModelNotBase(Invalid):
+    """The model is a student: concepts are learned, and students distilled, on its teacher."""
+
+    code = "model-not-base"
+
+
+class NoPrompts(Invalid):
+    """The model brings no prompts of its own, so the distillation needs some."""
+
+    code = "no-prompts"
+
+
+class StepsUnsupported(Invalid):
+    """The model draws in its own number of steps."""
+
+    code = "steps-unsupported"
+
+
+class GuidanceUnsupported(Invalid):
+    """The model takes neither guidance nor a negative prompt."""
+
+    code = "guidance-unsupported"
+
+
 class SizeUnsupported(Invalid):
     """The model cannot draw pictures of that size."""
 
@@ -144,6 +170,24 @@ class NotCancelable(Conflict):
     """The job has already ended."""
 
     code = "not-cancelable"
+
+
+class NotPausable(Conflict):
+    """The job has already ended, or is over too soon to be paused."""
+
+    code = "not-pausable"
+
+
+class ModelNameTaken(Conflict):
+    """A model of that name exists already."""
+
+    code = "model-name-taken"
+
+
+class ModelNotReady(Conflict):
+    """The student is still being distilled."""
+
+    code = "model-not-ready"
 
 
 class ConceptNameTaken(Conflict):

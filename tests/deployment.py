@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog.registration import register
 from core.config import Settings
+from core.control import verbs
 from core.db.engine import async_engine, bind_tenant, sync_engine
 from core.embedded.postgres import API, WORKER
 from core.files.models import File
@@ -106,7 +107,7 @@ class Deployment:
         engine = async_engine(self.settings.api_dsn)
         async with AsyncSession(engine) as session, session.begin():
             bind_tenant(session, self.tenant_id)
-            await submission.cancel(session, job_id)
+            await verbs.cancel(session, job_id)
         await engine.dispose()
 
     def picture(self, colour: str = "teal") -> str:

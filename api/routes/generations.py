@@ -12,7 +12,7 @@ from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.generations import CreateGeneration, GenerationJob
 from api.waiting import Wait
-from core.jobs import submission
+from core.control import verbs
 from core.jobs.acceptance import accept_generation
 from core.jobs.models import Job
 from core.jobs.reading import get_job
@@ -59,4 +59,4 @@ async def get_generation(
 async def cancel_generation(job_id: str, _: Generator, session: TenantSession, server: Server) -> GenerationJob:
     """Cancel a generation. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
     await get_job(session, job_id, kind=JobKind.GENERATION)
-    return await show(session, await submission.cancel(session, job_id), GenerationJob.of, server.urls)
+    return await show(session, await verbs.cancel(session, job_id), GenerationJob.of, server.urls)

@@ -13,14 +13,19 @@ from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.jobs import Attempt, Job, JobWithAttempts, shown, with_attempts
 from api.waiting import Wait
+from core.control import verbs
 from core.events.feed import follow_job
-from core.jobs import submission
 from core.jobs.reading import get_attempts, get_job
 from core.jobs.states import JobKind
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
-_SCOPES = {JobKind.TRAINING: "train", JobKind.GENERATION: "generate"}
+_SCOPES = {
+    JobKind.TRAINING: "train",
+    JobKind.DISTILLATION: "distill",
+    JobKind.TEACHER_PAIRS: "distill",
+    JobKind.GENERATION: "generate",
+}
 
 
 @router.get("")
@@ -29,11 +34,13 @@ async def list_all_jobs(
     session: TenantSession,
     page: WantedPage,
     server: Server,
+    *,
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    parent: Annotated[str | None, Query(description="Only jobs that were made for this one.")] = None,
     state: StateFilter = None,
 ) -> ListOf[Job]:
     """List jobs of every kind, newest first."""
-    return await list_jobs(session, page, shown, server.urls, kind=kind, state=state)
+    return await list_jobs(session, page, shown, server.urls, kind=kind, state=state, parent_id=parent)
 
 
 @router.get("/{job_id}")
@@ -52,7 +59,7 @@ async def cancel_any_job(job_id: str, caller: AnyCaller, session: TenantSession,
     """Cancel a job. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
     job = await get_job(session, job_id)
     caller.require(_SCOPES[JobKind(job.kind)])
-    return await show(session, await submission.cancel(session, job_id), shown, server.urls)
+    return await show(session, await verbs.cancel(session, job_id), shown, server.urls)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""`/v1/models`: base models that concepts are learned on and pictures are drawn with."""
+"""`/v1/models`: base models that concepts are learned on, students, and what pictures are drawn with."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.trainings import CreateTraining, TrainingJob
 from api.waiting import Wait
-from core.jobs import submission
+from core.control import verbs
 from core.jobs.acceptance import accept_training
 from core.jobs.models import Job
 from core.jobs.reading import get_job
@@ -56,8 +56,22 @@ async def get_training(
         return await show(session, job, TrainingJob.of, server.urls)
 
 
+@router.post("/{job_id}/pause")
+async def pause_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
+    """Pause a training. One that runs keeps a checkpoint and is given back by its worker."""
+    await get_job(session, job_id, kind=JobKind.TRAINING)
+    return await show(session, await verbs.pause(session, job_id), TrainingJob.of, server.urls)
+
+
+@router.post("/{job_id}/resume")
+async def resume_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
+    """Let a paused training go on where it was."""
+    await get_job(session, job_id, kind=JobKind.TRAINING)
+    return await show(session, await verbs.resume(session, job_id), TrainingJob.of, server.urls)
+
+
 @router.post("/{job_id}/cancel")
 async def cancel_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
     """Cancel a training. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
     await get_job(session, job_id, kind=JobKind.TRAINING)
-    return await show(session, await submission.cancel(session, job_id), TrainingJob.of, server.urls)
+    return await show(session, await verbs.cancel(session, job_id), TrainingJob.of, server.urls)

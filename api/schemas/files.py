@@ -16,8 +16,9 @@ class File(Resource):
 
     id: str = Field(examples=["file_01kaj0c5pmq2v8y4dn6rx3zwte"])
     object: Literal["file"] = "file"
-    purpose: Literal["picture", "output", "concept"] = Field(
-        description="An uploaded picture, a picture that a generation drew, or a trained concept."
+    purpose: Literal["picture", "output", "concept", "pairs", "preview", "student"] = Field(
+        description="An uploaded picture, a picture that a generation drew, a trained concept; of a distillation, the "
+        "pairs it learns from, a preview on the way, or the student."
     )
     name: str = Field(examples=["tom-1.jpg"])
     media_type: str = Field(examples=["image/png"])

@@ -50,6 +50,10 @@ class JobBase(Resource):
     attempt: int = Field(description="Attempts begun so far.")
     max_attempts: int
     progress: dict[str, Any] | None = Field(description="How far it is, as its worker last reported.")
+    parent_id: str | None = Field(description="The job that this one was made for, and that waits for it.")
+    waits_for_children: bool = Field(description="Whether jobs that were made for it have yet to succeed.")
+    paused: bool = Field(description="Whether it stays out of the queue until it is resumed.")
+    pause_requested: bool = Field(description="Whether somebody asked to pause; a running job stops shortly after.")
     cancel_requested: bool = Field(description="Whether somebody asked to cancel; a running job stops shortly after.")
     gpu_seconds: float = Field(description="GPU time used by all attempts.")
     error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
@@ -57,7 +61,7 @@ class JobBase(Resource):
     links: JobLinks
 
 
-JobObject = Literal["training", "generation"]
+JobObject = Literal["training", "distillation", "generation", "teacher_pairs"]
 
 
 def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
@@ -75,6 +79,10 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "progress": job.progress,
+        "parent_id": job.parent_id,
+        "waits_for_children": job.blocked,
+        "paused": job.pause_requested_at is not None and job.state == JobState.QUEUED,
+        "pause_requested": job.pause_requested_at is not None,
         "cancel_requested": job.cancel_requested_at is not None,
         "gpu_seconds": job.gpu_seconds,
         "error": job.error,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from api.schemas.common import Resource, Time
+from api.schemas.distillations import DistillationJob, TeacherPairsJob
 from api.schemas.generations import GenerationJob
 from api.schemas.job import JobError
 from api.schemas.trainings import TrainingJob
@@ -14,14 +16,20 @@ from api.urls import Urls
 from core.jobs import models
 from core.jobs.states import AttemptOutcome, JobKind
 
-Job = Annotated[TrainingJob | GenerationJob, Field(discriminator="kind")]
+AnyJob = TrainingJob | DistillationJob | GenerationJob | TeacherPairsJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
+
+_SHAPES: Mapping[JobKind, type[AnyJob]] = {
+    JobKind.TRAINING: TrainingJob,
+    JobKind.DISTILLATION: DistillationJob,
+    JobKind.GENERATION: GenerationJob,
+    JobKind.TEACHER_PAIRS: TeacherPairsJob,
+}
 
 
-def shown(job: models.Job, model_name: str, urls: Urls) -> TrainingJob | GenerationJob:
+def shown(job: models.Job, model_name: str, urls: Urls) -> AnyJob:
     """The job as it is shown."""
-    if job.kind == JobKind.TRAINING:
-        return TrainingJob.of(job, model_name, urls)
-    return GenerationJob.of(job, model_name, urls)
+    return _SHAPES[JobKind(job.kind)].of(job, model_name, urls)
 
 
 class Attempt(Resource):
@@ -49,26 +57,39 @@ class Attempt(Resource):
         return cls.model_validate(members)
 
 
-class TrainingJobWithAttempts(TrainingJob):
+class _WithAttempts(Resource):
+    attempts: list[Attempt] = Field(description="First to last.")
+
+
+class TrainingJobWithAttempts(TrainingJob, _WithAttempts):
     """A training and the attempts at it."""
 
-    attempts: list[Attempt] = Field(description="First to last.")
+
+class DistillationJobWithAttempts(DistillationJob, _WithAttempts):
+    """A distillation and the attempts at it."""
 
 
-class GenerationJobWithAttempts(GenerationJob):
+class GenerationJobWithAttempts(GenerationJob, _WithAttempts):
     """A generation and the attempts at it."""
 
-    attempts: list[Attempt] = Field(description="First to last.")
+
+class TeacherPairsJobWithAttempts(TeacherPairsJob, _WithAttempts):
+    """A shard of pairs and the attempts at it."""
 
 
-JobWithAttempts = Annotated[TrainingJobWithAttempts | GenerationJobWithAttempts, Field(discriminator="kind")]
+AnyJobWithAttempts = (
+    TrainingJobWithAttempts | DistillationJobWithAttempts | GenerationJobWithAttempts | TeacherPairsJobWithAttempts
+)
+JobWithAttempts = Annotated[AnyJobWithAttempts, Field(discriminator="kind")]
+
+_SHAPES_WITH_ATTEMPTS: Mapping[str, type[AnyJobWithAttempts]] = {
+    "training": TrainingJobWithAttempts,
+    "distillation": DistillationJobWithAttempts,
+    "generation": GenerationJobWithAttempts,
+    "teacher_pairs": TeacherPairsJobWithAttempts,
+}
 
 
-def with_attempts(
-    job: TrainingJob | GenerationJob, attempts: list[Attempt]
-) -> TrainingJobWithAttempts | GenerationJobWithAttempts:
+def with_attempts(job: AnyJob, attempts: list[Attempt]) -> AnyJobWithAttempts:
     """The job with the attempts at it."""
-    members = dict(job) | {"attempts": attempts}
-    if isinstance(job, TrainingJob):
-        return TrainingJobWithAttempts.model_construct(**members)
-    return GenerationJobWithAttempts.model_construct(**members)
+    return _SHAPES_WITH_ATTEMPTS[job.kind].model_construct(**dict(job), attempts=attempts)

@@ -1,4 +1,4 @@
-"""Base models on the wire."""
+"""Base models and students on the wire."""
 
 from __future__ import annotations
 
@@ -20,20 +20,27 @@ class ModelDefaults(Resource):
     gate_bias: dict[str, float] = Field(description="By key lock.")
     gate_temperature: float
     training: dict[str, Any] = Field(description="Training settings in which this model has its own way.")
+    distillation: dict[str, Any] = Field(description="Distillation settings in which this model has its own way.")
 
 
 class Model(Resource):
-    """A base model: what concepts are learned on and pictures are drawn with."""
+    """A model that pictures are drawn with: a base model, which concepts are learned on, or a student of one."""
 
     id: str = Field(examples=["mdl_01kaj0c5pmq2v8y4dn6rx3zwte"])
     object: Literal["model"] = "model"
     name: str = Field(examples=["storybook"])
     kind: Literal["base", "student"]
+    ready: bool = Field(description="False for a student that is still being distilled.")
+    teacher_id: str | None = Field(description="The base model that a student was distilled from.")
+    timesteps: list[int] | None = Field(description="Where a student draws: one step each, without guidance.")
+    is_own: bool = Field(description="Whether it is yours alone, and not everybody's.")
+    file_id: str | None = Field(description="The student's file, where a distillation of yours made it.")
     family: str = Field(examples=["stable-diffusion"])
     size: int = Field(description="Pixels a side, unless a request says otherwise.")
     size_multiple: int = Field(description="Other sides must be multiples of this,")
     max_size: int = Field(description="and at most this.")
     superclasses: list[str] = Field(description="Words it was made to know; empty: any word.")
+    prompts: int = Field(description="How many prompts it brings along to be distilled with.")
     defaults: ModelDefaults
     created_at: Time
 
@@ -48,17 +55,24 @@ class Model(Resource):
             gate_bias=facts.gate_bias,
             gate_temperature=facts.gate_temperature,
             training=facts.perfusion,
+            distillation=facts.distillation,
         )
         return cls.model_validate(
             {
                 "id": model.id,
                 "name": model.name,
                 "kind": model.kind,
+                "ready": model.is_ready,
+                "teacher_id": model.teacher_id,
+                "timesteps": facts.student and list(facts.student.timesteps),
+                "is_own": model.tenant_id is not None,
+                "file_id": model.file_id,
                 "family": model.family,
                 "size": facts.size,
                 "size_multiple": facts.size_multiple,
                 "max_size": facts.max_size,
                 "superclasses": list(facts.superclasses),
+                "prompts": facts.prompts,
                 "defaults": defaults,
                 "created_at": model.created_at,
             }

@@ -8,6 +8,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 _FILE = "lockstep.json"
+_PROMPTS = "prompts.txt"
+
+
+class StudentFacts(BaseModel):
+    """How a student draws: one step at each of its timesteps, without guidance."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    teacher: str
+    timesteps: tuple[int, ...] = Field(min_length=1)
 
 
 class ModelFacts(BaseModel):
@@ -26,12 +36,33 @@ class ModelFacts(BaseModel):
     gate_bias: dict[str, float] = Field(default_factory=lambda: {"local": 0.7, "global": 0.5})
     gate_temperature: float = 0.15
     superclasses: tuple[str, ...] = ()  # empty: any word
+    prompts: int = 0  # how many prompts it brings along to be distilled with
+    default_pairs: int = 10_000  # teacher pairs of a distillation
     perfusion: dict[str, Any] = Field(default_factory=dict)  # training settings, which the engine reads by itself
+    distillation: dict[str, Any] = Field(default_factory=dict)  # the same for distillations
+    student: StudentFacts | None = None
+
+    def as_student(self, name: str, timesteps: tuple[int, ...]) -> ModelFacts:
+        """The facts of a student of this model: everything but how it draws is its teacher's."""
+        own = {
+            "name": name,
+            "default_steps": len(timesteps),
+            "default_guidance": 1.0,
+            "prompts": 0,
+            "distillation": {},
+            "student": StudentFacts(teacher=self.name, timesteps=timesteps),
+        }
+        return self.model_copy(update=own)
 
 
 def read_facts(location: str) -> ModelFacts:
     """The facts of a model folder; a hub id, or a folder without the file, is a Stable Diffusion model by its name."""
-    file = Path(location) / _FILE
-    if file.is_file():
-        return ModelFacts.model_validate_json(file.read_text())
-    return ModelFacts(name=location.rstrip("/").rsplit("/", 1)[-1].lower())
+    folder = Path(location)
+    if not (folder / _FILE).is_file():
+        return ModelFacts(name=location.rstrip("/").rsplit("/", 1)[-1].lower())
+    facts = ModelFacts.model_validate_json((folder / _FILE).read_text())
+    return facts.model_copy(update={"prompts": _count_prompts(folder / _PROMPTS)})
+
+
+def _count_prompts(file: Path) -> int:
+    return sum(bool(line.strip()) for line in file.read_text().splitlines()) if file.is_file() else 0

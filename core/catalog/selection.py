@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.catalog import statements
 from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
-from core.errors import ModelUnknown, NotFound
+from core.errors import Conflict, ModelNameTaken, ModelNotBase, ModelNotReady, ModelUnknown, NotFound
+from core.ids import new_id
 
 
 async def select_model(session: AsyncSession, name_or_id: str | None, *, param: str) -> Model:
@@ -20,6 +21,45 @@ async def select_model(session: AsyncSession, name_or_id: str | None, *, param: 
         detail = "No base model is registered." if name_or_id is None else f"No model {name_or_id!r} is registered."
         raise ModelUnknown(detail, param=param)
     return model
+
+
+async def select_base(session: AsyncSession, name_or_id: str | None, *, param: str) -> Model:
+    """The same, of base models; raises ModelNotBase for a student."""
+    model = await select_model(session, name_or_id, param=param)
+    if model.kind != "base":
+        raise ModelNotBase(f"The model {model.name!r} is a student; name its teacher.", param=param)
+    return model
+
+
+def require_ready(model: Model, *, param: str) -> None:
+    """Raise ModelNotReady for a student that is still being distilled, or that no distillation has made."""
+    if not model.is_ready:
+        raise ModelNotReady(f"The student {model.name!r} has not been distilled yet.", param=param)
+
+
+async def reserve_student(session: AsyncSession, *, tenant_id: str, name: str, teacher: Model) -> Model:
+    """The tenant's student of that name, for a distillation to make; raises ModelNameTaken and Conflict.
+
+    One that no distillation has succeeded with yet may be tried again, by the same teacher.
+    """
+    facts = facts_of(teacher).model_copy(update={"name": name}).model_dump(mode="json")
+    if await session.scalar(statements.platform_model(name)) is None:
+        statement = statements.reserve_student(
+            model_id=new_id("mdl"),
+            tenant_id=tenant_id,
+            name=name,
+            family=teacher.family,
+            teacher_id=teacher.id,
+            facts=facts,
+        )
+        if (made := (await session.scalars(statement)).one_or_none()) is not None:
+            return made
+    known = await select_model(session, name, param="name")
+    if known.is_ready:
+        raise ModelNameTaken(f"A model named {name!r} exists already.", param="name")
+    if known.teacher_id != teacher.id:
+        raise Conflict(f"{name!r} is to be a student of another teacher.", param="name")
+    return known
 
 
 async def get_model(session: AsyncSession, name_or_id: str) -> Model:

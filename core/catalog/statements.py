@@ -5,18 +5,57 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from core.catalog.models import Model
 from core.tenants.models import Pool
 
 
-def upsert_model(*, model_id: str, name: str, family: str, location: str, facts: dict[str, Any]) -> Insert:
-    """Register a base model of the platform, or update what is known of it under its name."""
-    row = insert(Model).values(id=model_id, name=name, kind="base", family=family, location=location, facts=facts)
-    return row.on_conflict_do_update(
-        index_elements=[Model.name], set_={"family": family, "location": location, "facts": facts}
+def upsert_model(
+    *, model_id: str, name: str, family: str, location: str, facts: dict[str, Any], teacher_id: str | None
+) -> Insert:
+    """Register a model of the platform, or update what is known of it under its name."""
+    known = {
+        "kind": "base" if teacher_id is None else "student",
+        "family": family,
+        "location": location,
+        "facts": facts,
+        "teacher_id": teacher_id,
+    }
+    row = insert(Model).values(id=model_id, name=name, **known)
+    return row.on_conflict_do_update(index_elements=[Model.tenant_id, Model.name], set_=known)
+
+
+def platform_model(name: str) -> Select[Model]:
+    """The platform's model of that name."""
+    return select(Model).where(Model.tenant_id.is_(None), Model.name == name)
+
+
+def reserve_student(
+    *, model_id: str, tenant_id: str, name: str, family: str, teacher_id: str, facts: dict[str, Any]
+) -> ReturningInsert[Model]:
+    """A student that is yet to be distilled; no row comes back where the tenant has a model of that name."""
+    row = insert(Model).values(
+        id=model_id,
+        tenant_id=tenant_id,
+        name=name,
+        kind="student",
+        family=family,
+        teacher_id=teacher_id,
+        facts=facts,
+    )
+    return row.on_conflict_do_nothing(index_elements=[Model.tenant_id, Model.name]).returning(Model)
+
+
+def complete_student(model_id: str, *, file_id: str, facts: dict[str, Any]) -> ReturningUpdate[str]:
+    """Make a reserved student one that can draw; no row comes back where it has become one already."""
+    return (
+        update(Model)
+        .where(Model.id == model_id, Model.file_id.is_(None))
+        .values(file_id=file_id, facts=facts)
+        .returning(Model.id)
     )
 
 
@@ -26,8 +65,9 @@ def upsert_pool(name: str) -> Insert:
 
 
 def model_named(name_or_id: str) -> Select[Model]:
-    """The model of that name or id, as the session's tenant sees it."""
-    return select(Model).where(or_(Model.id == name_or_id, Model.name == name_or_id))
+    """The model of that name or id, as the session's tenant sees it; the platform's before one of its own."""
+    named = or_(Model.id == name_or_id, Model.name == name_or_id)
+    return select(Model).where(named).order_by(Model.tenant_id.nulls_first()).limit(1)
 
 
 def default_model() -> Select[Model]:

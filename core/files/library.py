@@ -76,12 +76,17 @@ async def get(session: AsyncSession, file_id: str) -> File:
 async def delete(transactions: Transactions, store: ObjectStore, file_id: str) -> None:
     """Remove a file's bytes, then its row: what was reported deleted is gone.
 
-    Raises NotFound, Conflict for a concept's file, and StorageUnavailable, after which the file may be deleted again.
+    Raises NotFound, Conflict for a file that concepts, models or distillations are made of, and StorageUnavailable,
+    after which the file may be deleted again.
     """
     async with transactions() as session:
         file = await get(session, file_id)
     if file.purpose == "concept":
         raise Conflict("This file is a version of a concept: delete the concept instead.", param="id")
+    if file.purpose == "student":
+        raise Conflict("This file is a student's: models draw with it.", param="id")
+    if file.purpose == "pairs":
+        raise Conflict("This file belongs to a distillation.", param="id")
     await asyncio.to_thread(store.delete, file.key)
     async with transactions() as session:
         await session.execute(statements.delete_file(file_id))

@@ -16,7 +16,7 @@ class File(Base):
         UniqueConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         CheckConstraint("size_bytes >= 0", name="size"),
-        CheckConstraint("purpose IN ('picture', 'output', 'concept')", name="purpose"),
+        CheckConstraint("purpose IN ('picture', 'output', 'concept', 'pairs', 'preview', 'student')", name="purpose"),
         Index("ix_files_page", "tenant_id", "created_at", "id"),
     )
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
-from core.catalog.selection import facts_of, select_model
+from core.catalog.selection import facts_of, require_ready, select_base, select_model
 from core.concepts import registry
 from core.concepts import statements as concept_statements
 from core.concepts.models import Concept, ConceptVersion
@@ -84,7 +85,7 @@ async def _concept_to_train(session: AsyncSession, tenant_id: str, request: Trai
     if concept is None and request.concept.startswith("cpt_"):
         raise NotFound(f"No concept {request.concept}.", param="concept")
     if concept is None:
-        model = await select_model(session, request.model, param="base_model")
+        model = await select_base(session, request.model, param="base_model")
         if request.superclass is None:
             detail = f"The concept {request.concept!r} is new: say what kind of thing it is."
             raise Invalid(detail, param="superclass")
@@ -124,13 +125,14 @@ async def accept_generation(
         for use, version in zip(bound, versions, strict=True)
     )
     width, height = requests.picture_size(facts, request.size)
+    requests.check_student(facts, request)
     params = GenerationParams(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         concepts=uses,
         model_id=model.id,
         steps=request.steps or facts.default_steps,
-        guidance=request.guidance if request.guidance is not None else facts.default_guidance,
+        guidance=_guidance(facts, request),
         n=request.n,
         seed=request.seed if request.seed is not None else draw_seed(),
         width=width,
@@ -139,11 +141,18 @@ async def accept_generation(
     return await submit(session, tenant_id, params, limits=limits)
 
 
+def _guidance(facts: ModelFacts, request: GenerationRequest) -> float:
+    if facts.student is not None or request.guidance is None:
+        return facts.default_guidance
+    return request.guidance
+
+
 async def _model_to_draw_with(session: AsyncSession, wanted: str | None, bound: Sequence[BoundConcept]) -> Model:
-    """The model the request names, or that of its concepts, or the default one; every concept must be of it."""
+    """The model the request names, or that of its concepts, or the default one; all must be of it or its teacher."""
     model = await select_model(session, wanted or (bound[0].concept.model_id if bound else None), param="model")
+    require_ready(model, param="model")
     for use in bound:
-        if use.concept.model_id != model.id:
+        if use.concept.model_id not in (model.id, model.teacher_id):
             detail = f"The concept {use.concept.name!r} was learned on another base model than {model.name!r}."
             raise ConceptModelMismatch(detail, param=use.param)
     return model

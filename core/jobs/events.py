@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from core.jobs import statements
-from core.jobs.states import JobKind
+from core.jobs.states import PAUSABLE, JobKind
 
 
 class Verb(StrEnum):
@@ -21,16 +21,24 @@ class Verb(StrEnum):
     STARTED = "started"  # a worker has it
     PROGRESS = "progress"  # it moved on; at most one per 500 ms and job
     CHECKPOINT = "checkpoint"  # a killed attempt would go on from here
+    PREVIEW = "preview"  # pictures of the student as it stands
+    PAUSED = "paused"  # out of the queue, or given back by its worker
+    RESUMED = "resumed"  # may be run again
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
     EXPIRED = "expired"
 
 
-_TRAINING_ONLY = frozenset({Verb.CHECKPOINT})
+_ONLY_OF: Mapping[Verb, frozenset[JobKind]] = {
+    Verb.CHECKPOINT: frozenset({JobKind.TRAINING, JobKind.DISTILLATION}),
+    Verb.PREVIEW: frozenset({JobKind.DISTILLATION}),
+    Verb.PAUSED: PAUSABLE,
+    Verb.RESUMED: PAUSABLE,
+}
 
 EVENT_TYPES: tuple[str, ...] = tuple(
-    f"{kind}.{verb}" for kind in JobKind for verb in Verb if kind is JobKind.TRAINING or verb not in _TRAINING_ONLY
+    f"{kind}.{verb}" for kind in JobKind for verb in Verb if kind in _ONLY_OF.get(verb, frozenset(JobKind))
 )
 
 
@@ -54,6 +62,8 @@ def record(session: Session, happenings: Iterable[Happening]) -> None:
         session.execute(statements.RECORD_EVENTS, {"items": items})
 
 
-async def record_async(session: AsyncSession, happening: Happening) -> None:
-    """The same for the API, which records one at a time."""
-    await session.execute(statements.RECORD_EVENTS, {"items": [happening.as_item()]})
+async def record_async(session: AsyncSession, happenings: Iterable[Happening]) -> None:
+    """The same for the API."""
+    items = [h.as_item() for h in happenings]
+    if items:
+        await session.execute(statements.RECORD_EVENTS, {"items": items})

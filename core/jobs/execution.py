@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 from core.jobs import statements
 from core.jobs.events import Happening, Verb, record
 from core.jobs.fairshare import WARM_LOOK_AHEAD, Share, Waiting, choose_companions, choose_leader
-from core.jobs.params import GenerationParams, JobParams, TrainingParams
+from core.jobs.params import AnyParams, JobParams
 from core.jobs.retry import JobError
 from core.jobs.states import AttemptOutcome, JobStage, JobState
 
-_PARAMS: TypeAdapter[TrainingParams | GenerationParams] = TypeAdapter(JobParams)
+_PARAMS: TypeAdapter[AnyParams] = TypeAdapter(JobParams)
 _COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
 _RELEASE_PAUSE = timedelta(seconds=30)  # until a worker of another release may have its turn
 _MOST_ROUNDS = 64  # tenants found empty, or jobs canceled meanwhile, before a claim gives up its turn
@@ -36,7 +36,7 @@ class ClaimedJob:
     id: str
     token: int
     tenant_id: str
-    params: TrainingParams | GenerationParams
+    params: AnyParams
     checkpoint: Mapping[str, Any] | None
     attempt: int
     max_attempts: int
@@ -44,9 +44,10 @@ class ClaimedJob:
 
 @dataclass(frozen=True)
 class Held:
-    """What holding a lease says: whether somebody asked to cancel."""
+    """What holding a lease says: whether somebody asked to cancel, or to pause."""
 
     cancel_requested: bool
+    pause_requested: bool
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,13 @@ def renew(session: Session, jobs: Sequence[ClaimedJob], *, lease: timedelta) -> 
     """Extend the leases; a token that is missing from the answer is lost."""
     hold(session, jobs)
     rows = session.execute(statements.RENEW, {**_ids_and_tokens(jobs), "lease": lease})
-    return {row.token: Held(row.cancel_requested) for row in rows}
+    return {row.token: Held(row.cancel_requested, row.pause_requested) for row in rows}
 
 
 def look(session: Session, jobs: Sequence[ClaimedJob]) -> dict[int, Held]:
     """Say the same without extending or writing anything."""
     rows = session.execute(statements.LOOK, _ids_and_tokens(jobs))
-    return {row.token: Held(row.cancel_requested) for row in rows}
+    return {row.token: Held(row.cancel_requested, row.pause_requested) for row in rows}
 
 
 def _ids_and_tokens(jobs: Sequence[ClaimedJob]) -> dict[str, Any]:
@@ -195,14 +196,21 @@ def report(
     stage: JobStage | None = None,
     progress: Mapping[str, Any] | None = None,
     checkpoint: Mapping[str, Any] | None = None,
+    preview: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Say how far the job is; False when its lease is lost. A checkpoint is where the next attempt goes on."""
+    """Say how far the job is; False when its lease is lost.
+
+    A checkpoint is where the next attempt goes on, a preview a file that shows what there is by now; one of progress,
+    checkpoint and preview at a time.
+    """
     values = {"stage": stage, "progress": progress, "checkpoint": checkpoint}
     held = session.execute(statements.REPORT, {"job_id": job.id, "token": job.token, **values}).one_or_none()
     if held is None:
         return False
     if checkpoint is not None:
         record(session, [Happening(job.id, Verb.CHECKPOINT, {"step": checkpoint["step"]})])
+    elif preview is not None:
+        record(session, [Happening(job.id, Verb.PREVIEW, {"preview": dict(preview)})])
     elif progress is not None:
         record(session, [Happening(job.id, Verb.PROGRESS)])
     return True
@@ -268,13 +276,11 @@ def _put_back(session: Session, returns: Sequence[Return]) -> set[str]:
         }
         for back in returns
     ]
-    moved = {row.id for row in session.execute(statements.REQUEUE, {"items": items})}
-    record(
-        session,
-        [
-            Happening(back.job_id, Verb.QUEUED, {"retry_of": back.error.as_dict()} if back.error else {})
-            for back in returns
-            if back.job_id in moved
-        ],
-    )
-    return moved
+    moved = {row.id: row.paused for row in session.execute(statements.REQUEUE, {"items": items})}
+    happenings = []
+    for back in returns:
+        if back.job_id in moved:
+            verb = Verb.PAUSED if moved[back.job_id] else Verb.QUEUED
+            happenings.append(Happening(back.job_id, verb, {"retry_of": back.error.as_dict()} if back.error else {}))
+    record(session, happenings)
+    return set(moved)

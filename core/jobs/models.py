@@ -45,9 +45,14 @@ class Job(Base):
         CheckConstraint("not_before IS NULL OR state = 'queued'", name="not_before"),
         CheckConstraint("stage IS NULL OR state = 'running'", name="stage"),
         CheckConstraint("attempt BETWEEN 0 AND max_attempts", name="attempts"),
+        CheckConstraint("NOT blocked OR state = 'queued'", name="blocked"),
+        CheckConstraint("pause_requested_at IS NULL OR state IN ('queued', 'running')", name="paused"),
+        ForeignKeyConstraint(["tenant_id", "parent_id"], ["jobs.tenant_id", "jobs.id"]),
         Index("ix_jobs_page", "tenant_id", "created_at", "id"),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_waiting", "not_before", postgresql_where=text("not_before IS NOT NULL")),
+        Index("ix_jobs_blocked", "id", postgresql_where=text("blocked")),
+        Index("ix_jobs_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 85}},
     )
 
@@ -74,6 +79,9 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]  # set: not to be run, a running job is to stop
+    parent_id: Mapped[Name | None]  # the job this one was made for
+    blocked: Mapped[bool] = mapped_column(server_default=text("false"))  # it waits for the jobs made for it
     event_sequence: Mapped[int] = mapped_column(server_default=text("0"))
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     created_at: Mapped[CreatedAt]

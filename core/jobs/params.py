@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,24 +56,70 @@ class GenerationParams(_Params):
     height: int = Field(ge=8)
 
 
-JobParams = Annotated[TrainingParams | GenerationParams, Field(discriminator="kind")]
+class PairsWanted(_Params):
+    """Noise and what the teacher makes of it, for a student to learn from: so many, drawn by as many jobs as shards."""
+
+    count: int = Field(ge=1)
+    steps: int = Field(ge=1, le=200)  # of the teacher for each
+    shards: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**31)
+
+    def in_shard(self, shard: int) -> int:
+        """How many pairs a shard has; shards differ by one at most."""
+        return (shard + 1) * self.count // self.shards - shard * self.count // self.shards
 
 
-def lane(params: TrainingParams | GenerationParams, job_id: str) -> str:
-    """The key of jobs that can share a batch: model, size and steps. A training shares with none."""
-    if isinstance(params, TrainingParams):
-        return f"training:{job_id}"
-    return f"generation:{params.model_id}:{params.width}x{params.height}:{params.steps}"
+class DistillationParams(_Params):
+    """Distil a student that draws in one step, or a few, from a base model: its teacher."""
+
+    kind: Literal["distillation"] = "distillation"
+    model_id: str  # the teacher
+    student_id: str
+    student_name: str
+    prompts: tuple[str, ...] = ()  # none: the teacher's own
+    settings: dict[str, Any] = Field(default_factory=dict)  # where they differ from the teacher's own
+    wanted: PairsWanted | None  # null: nothing is learned from pairs
+    seed: int
+
+
+class TeacherPairsParams(_Params):
+    """Draw one shard of the pairs that a distillation waits for; what they are is said there."""
+
+    kind: Literal["teacher_pairs"] = "teacher_pairs"
+    distillation_id: str
+    model_id: str
+    shard: int = Field(ge=0)
+    count: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+
+AnyParams = TrainingParams | GenerationParams | DistillationParams | TeacherPairsParams
+JobParams = Annotated[AnyParams, Field(discriminator="kind")]
+
+
+def lane(params: AnyParams, job_id: str) -> str:
+    """The key of jobs that can share a batch: model, size and steps. Only generations share."""
+    if isinstance(params, GenerationParams):
+        return f"generation:{params.model_id}:{params.width}x{params.height}:{params.steps}"
+    return f"{params.kind}:{job_id}"
 
 
 # GPU-milliseconds by which a claim charges a tenant before the true cost is known; only ratios matter.
 _TRAINING_STEP_MS = 200
 _DRAWING_STEP_MS = 20
+_DISTILLATION_STEP_MS = 1000
 _DEFAULT_TRAINING_STEPS = 400
+_DEFAULT_DISTILLATION_STEPS = 2000
 
 
-def cost_ms(params: TrainingParams | GenerationParams) -> int:
+def cost_ms(params: AnyParams) -> int:
     """The estimated cost of a job in GPU-milliseconds."""
-    if isinstance(params, TrainingParams):
-        return (params.steps or _DEFAULT_TRAINING_STEPS) * _TRAINING_STEP_MS
-    return params.n * params.steps * _DRAWING_STEP_MS
+    match params:
+        case TrainingParams():
+            return (params.steps or _DEFAULT_TRAINING_STEPS) * _TRAINING_STEP_MS
+        case GenerationParams():
+            return params.n * params.steps * _DRAWING_STEP_MS
+        case TeacherPairsParams():
+            return params.count * params.steps * _DRAWING_STEP_MS
+        case DistillationParams():
+            return int(params.settings.get("steps", _DEFAULT_DISTILLATION_STEPS)) * _DISTILLATION_STEP_MS

@@ -1,4 +1,4 @@
-"""What a job leaves behind: file rows and concept versions, written in the transaction that ends it."""
+"""What a job leaves behind: file rows, concept versions and students, written in the transaction that ends it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.catalog import statements as catalog
+from core.catalog.facts import ModelFacts
 from core.concepts.models import ConceptVersion
+from core.errors import ModelNameTaken
 from core.files.models import File
 from core.jobs import statements
 from core.jobs.execution import ClaimedJob
-from core.jobs.params import TrainingParams
+from core.jobs.params import DistillationParams, TrainingParams
 from core.storage.s3 import StoredObject
 
 
@@ -68,3 +71,15 @@ def keep_version(
     )
     session.flush()
     return version
+
+
+def keep_student(session: Session, params: DistillationParams, *, file_id: str, timesteps: tuple[int, ...]) -> None:
+    """Make the distilled file the student that the job was to make; the caller holds the job.
+
+    Raises ModelNameTaken when another distillation has made it meanwhile.
+    """
+    teacher = session.scalars(catalog.model_named(params.model_id)).one()
+    facts = ModelFacts.model_validate(teacher.facts).as_student(params.student_name, timesteps)
+    made = catalog.complete_student(params.student_id, file_id=file_id, facts=facts.model_dump(mode="json"))
+    if session.execute(made).one_or_none() is None:
+        raise ModelNameTaken(f"The student {params.student_name!r} was made by another distillation.")

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 
 from core.catalog.facts import ModelFacts
 from core.concepts.models import Concept
-from core.errors import ConceptUnused, Invalid, NotFound, PlaceholderTaken, SizeUnsupported, UnknownPlaceholder
+from core.errors import (
+    ConceptUnused,
+    GuidanceUnsupported,
+    Invalid,
+    NotFound,
+    PlaceholderTaken,
+    SizeUnsupported,
+    StepsUnsupported,
+    UnknownPlaceholder,
+)
 from core.jobs.params import ConceptUse, KeyLock
 
 # Wider than a name may be, so that `<Tom>` is told to be a mistake instead of being drawn as words.
@@ -141,6 +150,22 @@ def picture_size(facts: ModelFacts, wanted: tuple[int, int] | None) -> tuple[int
         detail = f"The model {facts.name!r} draws sides of multiples of {step}, up to {most}: not {width}x{height}."
         raise SizeUnsupported(detail, param="size")
     return width, height
+
+
+def check_student(facts: ModelFacts, request: GenerationRequest) -> None:
+    """Raise where a request asks a student for what was distilled into it; a guidance of 0 or 1 is none."""
+    if facts.student is None:
+        return
+    steps = len(facts.student.timesteps)
+    if request.steps not in (None, steps):
+        raise StepsUnsupported(
+            f"The student {facts.name!r} draws in {steps} steps, not {request.steps}.", param="steps"
+        )
+    if request.guidance not in (None, 0, 1):
+        raise GuidanceUnsupported(f"The student {facts.name!r} takes no guidance: leave it out.", param="guidance")
+    if request.negative_prompt:
+        detail = f"The student {facts.name!r} takes no negative prompt."
+        raise GuidanceUnsupported(detail, param="negative_prompt")
 
 
 def check_pictures(file_ids: Sequence[str]) -> None:

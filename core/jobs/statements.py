@@ -45,7 +45,8 @@ WAKE = text("""
 
 PROMOTE = text("""
     WITH due AS (
-        SELECT id FROM jobs WHERE not_before <= lockstep_now() AND state = 'queued'
+        SELECT id FROM jobs
+        WHERE not_before <= lockstep_now() AND state = 'queued' AND pause_requested_at IS NULL AND NOT blocked
         ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED),
     promoted AS (
         UPDATE jobs j SET not_before = NULL FROM due WHERE j.id = due.id
@@ -111,7 +112,7 @@ LET_SLEEP = text("""
 TAKE = text("""
     UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
         lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued'
+    WHERE id = ANY (:ids) AND state = 'queued' AND pause_requested_at IS NULL
     RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
 """).bindparams(_IDS)
 
@@ -138,11 +139,13 @@ ADVANCE_POOL = text("UPDATE pools SET vtime = greatest(vtime, :vtime) WHERE name
 RENEW = text("""
     UPDATE jobs SET lease_until = lockstep_now() + :lease
     WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
-    RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested
+    RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
+        pause_requested_at IS NOT NULL AS pause_requested
 """).bindparams(_IDS, _TOKENS)
 
 LOOK = text("""
-    SELECT lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested
+    SELECT lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
+        pause_requested_at IS NOT NULL AS pause_requested
     FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
 """).bindparams(_IDS, _TOKENS)
 
@@ -175,7 +178,7 @@ _SETTLE = """
     noted AS (
         INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
         SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
-    SELECT id FROM moved
+    SELECT id, paused FROM moved
 """
 
 FINISH = text(
@@ -185,9 +188,10 @@ FINISH = text(
         AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8)),
     moved AS (
         UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
-            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
+            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL,
+            pause_requested_at = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
-        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds, false AS paused),
 """
     + _SETTLE
 ).bindparams(_ITEMS)
@@ -205,7 +209,8 @@ REQUEUE = text(
             lane = CASE WHEN i.outcome = 'returned' THEN j.lane ELSE 'alone:' || j.id END,
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
-        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds),
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds,
+            j.pause_requested_at IS NOT NULL AS paused),
 """
     + _SETTLE
 ).bindparams(_ITEMS)
@@ -227,19 +232,6 @@ def input_files(ids: Iterable[str]) -> Select[str, str, str]:
     """Ids, keys and hashes of the files a job works from."""
     return select(File.id, File.key, File.sha256).where(File.id.in_(list(ids)))
 
-
-# --- cancel -----------------------------------------------------------------------------------------------------
-
-CANCEL_QUEUED = text("""
-    UPDATE jobs SET state = 'canceled', not_before = NULL,
-        cancel_requested_at = lockstep_now(), finished_at = lockstep_now()
-    WHERE id = :job_id AND state = 'queued'
-""")
-
-REQUEST_CANCEL = text("""
-    UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, lockstep_now())
-    WHERE id = :job_id AND state = 'running'
-""")
 
 # --- events -----------------------------------------------------------------------------------------------------
 
@@ -306,7 +298,13 @@ def job_by_id(job_id: str) -> Select[Job]:
 
 
 def jobs_page(
-    *, kind: str | None, state: str | None, after: Place | None, before: Place | None, limit: int
+    *,
+    kind: str | None,
+    state: str | None,
+    parent_id: str | None,
+    after: Place | None,
+    before: Place | None,
+    limit: int,
 ) -> Select[Job]:
     """Jobs, nearest to a place first."""
     query = select(Job)
@@ -314,6 +312,8 @@ def jobs_page(
         query = query.where(Job.kind == kind)
     if state is not None:
         query = query.where(Job.state == state)
+    if parent_id is not None:
+        query = query.where(Job.parent_id == parent_id)
     return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
 
 

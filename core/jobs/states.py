@@ -6,10 +6,11 @@
       │  ▲               │  ├───▶ failed
       │  └──requeue──────┘  └───▶ canceled
       ├──▶ canceled
+      ├──▶ failed     a job that was made for it has failed
       └──▶ expired
 
-A cancel request, a pause, a lease and a not-before time are columns, not states. CHECK constraints on the
-table tie each state to its timestamps, and every move is one conditional UPDATE.
+A cancel request, a pause, a lease, a not-before time and waiting for other jobs are columns, not states. CHECK
+constraints on the table tie each state to its timestamps, and every move is one conditional UPDATE.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class JobKind(StrEnum):
     """What a job does."""
 
     TRAINING = "training"
+    DISTILLATION = "distillation"
     GENERATION = "generation"
+    TEACHER_PAIRS = "teacher_pairs"  # made for a distillation, never by itself
 
 
 class JobState(StrEnum):
@@ -59,7 +62,7 @@ class AttemptOutcome(StrEnum):
 
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELED, JobState.EXPIRED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
@@ -68,3 +71,5 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 TERMINAL: frozenset[JobState] = frozenset(state for state, after in TRANSITIONS.items() if not after)
+
+PAUSABLE: frozenset[JobKind] = frozenset(JobKind) - {JobKind.GENERATION}  # which is over in seconds

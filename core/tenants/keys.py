@@ -12,7 +12,7 @@ import zlib
 from typing import Final
 
 PREFIX: Final = "lk_live_"
-SCOPES: Final = frozenset({"generate", "train", "read", "admin"})
+SCOPES: Final = frozenset({"generate", "train", "distill", "read", "admin"})
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_LENGTH = 40  # 238 bits

@@ -24,7 +24,7 @@ from core.config import Settings
 from core.db.engine import sync_engine
 from core.logging import configure_logging
 from workers.celery_app import create_app, ring
-from workers.maintain import cleaner, forgetter, promoter, reaper
+from workers.maintain import cleaner, families, forgetter, promoter, reaper
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
@@ -78,6 +78,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
+                _loop("families", 1, partial(families.run_once, sessions)),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
             )

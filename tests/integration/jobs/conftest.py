@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog.registration import register
+from core.control import verbs
 from core.db.engine import async_engine, bind_tenant, sync_engine
 from core.embedded.postgres import API, WORKER
 from core.jobs import execution, submission
@@ -61,7 +62,7 @@ class Queue:
         return asyncio.run(self._as_api(tenant_id, submit_all))
 
     def cancel(self, tenant_id: str, job_id: str) -> Job:
-        return asyncio.run(self._as_api(tenant_id, lambda session: submission.cancel(session, job_id)))
+        return asyncio.run(self._as_api(tenant_id, lambda session: verbs.cancel(session, job_id)))
 
     async def _as_api(self, tenant_id: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         try:

@@ -1,0 +1,66 @@
+"""Jobs that were made for another one, which waits for them: set free when all have succeeded, failed when one cannot.
+
+Children know nothing of this: they end like any job. One pass looks at all parents, so nothing is lost with a process,
+and no child's transaction waits for its siblings'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from core.control import statements
+from core.jobs import statements as queue
+from core.jobs.events import Happening, Verb, record
+from core.jobs.params import DistillationParams, TeacherPairsParams
+from core.jobs.retry import JobError
+from core.jobs.states import JobState
+
+_PASS = 200  # families of one pass, so that no pass holds locks for long
+
+
+@dataclass(frozen=True)
+class FamilyCounts:
+    """How many parents could go on, and how many never will."""
+
+    unblocked: int = 0
+    failed: int = 0
+
+
+def settle(session: Session) -> FamilyCounts:
+    """Move every parent whose children have said enough."""
+    unblocked = failed = 0
+    for row in session.execute(statements.SETTLED_FAMILIES, {"limit": _PASS}).all():
+        if row.complete:
+            unblocked += len(session.execute(statements.UNBLOCK, {"job_id": row.id}).all())
+        else:
+            failed += _fail(session, row.id, culprit=row.culprit)
+    return FamilyCounts(unblocked=unblocked, failed=failed)
+
+
+def _fail(session: Session, job_id: str, *, culprit: str) -> int:
+    """Fail the parent and cancel those of its children that have not ended; 0 if it moved meanwhile."""
+    error = JobError("child-failed", f"The job {culprit}, which was made for this one, did not succeed.", False)
+    family = session.execute(statements.LOCK_FAMILY, {"job_id": job_id}).all()
+    if not session.execute(statements.FAIL_BLOCKED, {"job_id": job_id, "error": error.as_dict()}).all():
+        return 0
+    queued = [row.id for row in family if row.state == JobState.QUEUED and row.id != job_id]
+    session.execute(statements.CANCEL_QUEUED, {"ids": queued})
+    session.execute(queue.UNQUEUE, {"ids": queued})
+    session.execute(statements.REQUEST_CANCEL, {"ids": [row.id for row in family if row.state == JobState.RUNNING]})
+    record(session, [Happening(job_id, Verb.FAILED), *(Happening(child, Verb.CANCELED) for child in queued)])
+    return 1
+
+
+def distillation_params(session: Session, job_id: str) -> DistillationParams | None:
+    """What a distillation was asked to do, for a job that was made for it; None when it is gone."""
+    row = session.execute(statements.PARAMS, {"job_id": job_id}).one_or_none()
+    return None if row is None else DistillationParams.model_validate(row.params)
+
+
+def pair_files(session: Session, job_id: str) -> list[str]:
+    """The ids of the files that a distillation's shards lie in, in their order."""
+    rows = session.execute(statements.CHILD_RESULTS, {"job_id": job_id}).all()
+    shards = {TeacherPairsParams.model_validate(row.params).shard: str(row.result["file_id"]) for row in rows}
+    return [shards[shard] for shard in sorted(shards)]

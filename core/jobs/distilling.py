@@ -1,0 +1,103 @@
+"""Accepting a distillation: the student it is to make, the job, and the jobs that draw its pairs.
+
+Everything runs in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.catalog.facts import ModelFacts
+from core.catalog.selection import facts_of, reserve_student, select_base
+from core.errors import Invalid, NoPrompts
+from core.jobs.models import Job
+from core.jobs.params import DistillationParams, PairsWanted, TeacherPairsParams
+from core.jobs.submission import QueueLimits, submit
+
+_PAIRS_OF_SHARD: Final = 64
+_MOST_SHARDS: Final = 64
+
+
+@dataclass(frozen=True)
+class DistillationRequest:
+    """Distil a student called ``name``; None leaves it to the teacher or chance.
+
+    ``settings`` are those of the engine that the request names.
+    """
+
+    name: str
+    teacher: str | None = None
+    prompts: Sequence[str] = ()
+    pairs: int | None = None
+    pair_steps: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+
+
+async def accept_distillation(
+    session: AsyncSession,
+    tenant_id: str,
+    request: DistillationRequest,
+    *,
+    limits: QueueLimits,
+    draw_seed: Callable[[], int],
+) -> Job:
+    """A job that makes the student, which waits for its pairs where it is to learn from any.
+
+    Raises ModelUnknown, ModelNotBase, ModelNameTaken, Conflict, NoPrompts and Invalid.
+    """
+    teacher = await select_base(session, request.teacher, param="teacher")
+    facts = facts_of(teacher)
+    if not request.prompts and not facts.prompts:
+        raise NoPrompts(f"The model {teacher.name!r} brings no prompts: give some to distil with.", param="prompts")
+    seed = request.seed if request.seed is not None else draw_seed()
+    wanted = _pairs_wanted(facts, request, seed)
+    settings = dict(request.settings) if wanted else {**request.settings, "regression_weight": 0.0}
+    student = await reserve_student(session, tenant_id=tenant_id, name=request.name, teacher=teacher)
+    params = DistillationParams(
+        model_id=teacher.id,
+        student_id=student.id,
+        student_name=student.name,
+        prompts=tuple(request.prompts),
+        settings=settings,
+        wanted=wanted,
+        seed=seed,
+    )
+    job = await submit(session, tenant_id, params, limits=limits, blocked=wanted is not None)
+    for shard in range(wanted.shards if wanted else 0):
+        await _submit_shard(session, job, params, shard, limits=limits)
+    return job
+
+
+def _pairs_wanted(facts: ModelFacts, request: DistillationRequest, seed: int) -> PairsWanted | None:
+    """The pairs to draw; None where the request, or what it settles, leaves regression out."""
+    settled = {**facts.distillation, **request.settings}
+    several = len(settled.get("student_timesteps", (0,))) > 1  # pairs say nothing of the steps between
+    if request.pairs == 0 or several or settled.get("regression_weight") == 0:
+        if request.pairs:
+            detail = (
+                "Pairs are learned from by regression, which a student of several steps, or a weight of 0, leaves out."
+            )
+            raise Invalid(detail, param="pairs")
+        return None
+    count = request.pairs or facts.default_pairs
+    shards = min(_MOST_SHARDS, -(-count // _PAIRS_OF_SHARD))
+    return PairsWanted(count=count, steps=request.pair_steps or facts.default_steps, shards=shards, seed=seed)
+
+
+async def _submit_shard(
+    session: AsyncSession, parent: Job, params: DistillationParams, shard: int, *, limits: QueueLimits
+) -> None:
+    assert params.wanted is not None
+    shard_params = TeacherPairsParams(
+        distillation_id=parent.id,
+        model_id=params.model_id,
+        shard=shard,
+        count=params.wanted.in_shard(shard),
+        steps=params.wanted.steps,
+    )
+    await submit(session, parent.tenant_id, shard_params, limits=limits, parent_id=parent.id)
