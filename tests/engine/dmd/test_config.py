@@ -31,6 +31,7 @@ def test_settings_replace_defaults_one_by_one() -> None:
         ({"least_noise": 0.99}, "must rise"),
         ({"fake_space": "flow"}, "fake_space must be one of own, epsilon"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
+        ({"compiled": 1}, "compiled must be of type bool"),
         ({"student_timesteps": ["999"]}, "student_timesteps must be a list of whole numbers"),
         ({"student_timesteps": [True]}, "student_timesteps must be a list of whole numbers"),
         ({"student_timesteps": []}, "student_timesteps must fall"),

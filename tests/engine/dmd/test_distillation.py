@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from workers.engine.dmd.teacher_pairs import PairPlan, TeacherPairs, draw_shard
 from workers.engine.errors import CheckpointMismatch, Interrupted, PlaceholderUnknown, SettingsInvalid, TrainingDiverged
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.pictures import load_picture
+from workers.engine.tensor_file import read_tensors
 
 PROMPTS = ("a red cat", "the dog")
 CONFIG = DistillationConfig(
@@ -116,6 +118,27 @@ def test_a_stop_leaves_a_checkpoint_that_loses_no_step(tiny: BaseModel, pairs: T
     assert stopped.value.step == 2
     resumed = Events().distill(tiny, pairs, tmp_path, resume_from=stopped.value.checkpoint)
     assert weights_digest(resumed.unet) == weights_digest(expected.unet)
+
+
+def test_compiled_networks_leave_no_trace_in_checkpoints_or_students(
+    tiny: BaseModel, pairs: TeacherPairs, tmp_path: Path
+) -> None:
+    plain, compiled = Events(), Events()
+    expected = plain.distill(tiny, pairs, tmp_path)
+    names = read_tensors(plain.checkpoints[0][1])[0].keys()
+    with torch.compiler.set_stance("force_eager"):  # the wrappers without their minutes of work
+        student = compiled.distill(tiny, pairs, tmp_path, config=replace(CONFIG, compiled=True))
+    assert student.unet.state_dict().keys() == tiny.denoiser.unet.state_dict().keys()
+    assert weights_digest(student.unet) == weights_digest(expected.unet)
+    assert read_tensors(compiled.checkpoints[0][1])[0].keys() == names
+
+
+def test_the_setting_compiles_what_is_trained(tiny: BaseModel, pairs: TeacherPairs) -> None:
+    for compiled in (False, True):
+        work = Distillation(tiny, PROMPTS, replace(CONFIG, compiled=compiled), seed=0, pairs=pairs, real=REAL)
+        refused = pytest.raises(RuntimeError, match="recompile") if compiled else nullcontext()
+        with torch.compiler.set_stance("fail_on_recompile"), refused:
+            work.trainer.step()
 
 
 def test_a_checkpoint_of_another_distillation_is_refused(tiny: BaseModel, pairs: TeacherPairs, tmp_path: Path) -> None:

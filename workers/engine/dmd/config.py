@@ -64,6 +64,7 @@ class DistillationConfig(TrainingSettings):
     key_locked: bool = True  # cross-attention K and V stay the teacher's
     ema: float = 0.999  # what is kept of the average student at a step
     precision: str = Precision.FLOAT32.value
+    compiled: bool = False  # costs minutes at the start and saves a third of every step after
     report_every: int = 10
     preview_every: int = 200
     checkpoint_every: int = 200

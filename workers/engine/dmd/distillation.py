@@ -82,6 +82,9 @@ class Distillation:
         if config.key_locked:
             student.lock_keys()
         self.trainer = DistillationTrainer(teacher, student, _material(base, prompts, pairs, real), config, seed=seed)
+        if config.compiled:
+            for network in (teacher, student, self.trainer.fake):
+                network.compile(dynamic=False)
         self._identity = _identity(base, prompts, config, seed=seed, pairs=pairs, real=real)
 
     def preview(self) -> Image.Image:
