@@ -33,6 +33,29 @@ def test_a_folder_brings_its_name_and_its_training_settings(tiny: BaseModel) -> 
     assert tiny.native_size == 16
 
 
+def test_a_folder_brings_its_distillation_settings_and_the_prompts_it_can_draw(folder: Path) -> None:
+    edit_json(folder / "lockstep.json", distillation={"steps": 7, "student_timesteps": [399]})
+    (folder / "prompts.txt").write_text("a red cat\n\n  the dog \n")
+    base = load(folder)
+    assert (base.distillation.steps, base.distillation.student_timesteps) == (7, (399,))
+    assert base.distillation.critic_ratio == 5  # not in the folder: the paper's
+    assert base.prompts == ("a red cat", "the dog")
+
+
+def test_a_folder_without_prompts_has_none(tiny: BaseModel) -> None:
+    assert tiny.prompts == ()
+
+
+def test_prompts_that_are_no_text_are_refused(folder: Path) -> None:
+    (folder / "prompts.txt").write_bytes(b"a cat\xff")
+    with pytest.raises(ModelUnreadable, match=r"prompts\.txt"):
+        load(folder)
+
+
+def test_other_weights_have_another_hash(tiny: BaseModel, tmp_path: Path) -> None:
+    assert load(build_tiny_pipeline(tmp_path, seed=1)).weights != tiny.weights
+
+
 def test_a_plain_diffusers_folder_draws_but_has_no_metric_for_concepts(folder: Path) -> None:
     (folder / "lockstep.json").unlink()
     (folder / "covariance.safetensors").unlink()
@@ -54,6 +77,7 @@ def test_the_unet_may_run_in_half_the_precision(tiny: BaseModel, tiny_folder: Pa
     half = BaseModel.load(tiny_folder, device=torch.device("cpu"), dtype=torch.bfloat16)
     assert half.denoiser.dtype == torch.bfloat16
     assert half.fingerprint == tiny.fingerprint  # text and metric stay in float32
+    assert half.weights == tiny.weights  # or the pairs and students of one device would not fit another
     x, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
     conditioning = tiny.projections.project(torch.randn(1, 24, 32), torch.randn(1, 24, 32))
     with torch.no_grad():
@@ -116,9 +140,10 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(model: str) -> None:
 
 
 def test_training_settings_of_a_folder_are_checked(folder: Path) -> None:
-    edit_json(folder / "lockstep.json", perfusion={"step": 3})
-    with pytest.raises(SettingsInvalid, match="step"):
-        load(folder)
+    for settings in ({"perfusion": {"step": 3}}, {"distillation": {"stepz": 3}}):
+        edit_json(folder / "lockstep.json", **{"perfusion": {}, "distillation": {}} | settings)
+        with pytest.raises(SettingsInvalid, match="step"):
+            load(folder)
 
 
 def test_the_bundled_model_draws_and_has_its_metric(storybook: BaseModel) -> None:

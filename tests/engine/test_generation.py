@@ -11,7 +11,7 @@ from PIL import Image
 from tests.engine.conftest import random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
-from workers.engine.errors import EngineError, Interrupted
+from workers.engine.errors import EngineError, Interrupted, ModelUnreadable
 from workers.engine.generation import GenerationRequest, ModelCache, generate
 
 PLAIN = GenerationRequest("a red cat", seed=1, steps=3, guidance=4.0, width=16, height=16)
@@ -100,18 +100,57 @@ def test_a_stop_counts_the_steps_of_earlier_batches(tiny: BaseModel) -> None:
     assert stopped.value.step == 4
 
 
+class Loads:
+    """A cache whose loads are counted."""
+
+    def __init__(self, model: BaseModel, *, capacity: int) -> None:
+        self.model = model
+        self.seen: list[str] = []
+        self.cache = ModelCache(self.load, self.load_student, capacity=capacity)
+
+    def load(self, name: str) -> BaseModel:
+        self.seen.append(name)
+        return self.model
+
+    def load_student(self, path: str, teacher: BaseModel) -> BaseModel:
+        self.seen.append(path)
+        return teacher
+
+
 def test_the_cache_drops_the_least_recently_used_model(tiny: BaseModel) -> None:
-    loads: list[str] = []
-
-    def load(name: str) -> BaseModel:
-        loads.append(name)
-        return tiny
-
-    cache = ModelCache(load, capacity=2)
+    loads = Loads(tiny, capacity=2)
     for name in ("a", "b", "a", "c", "a", "b"):
-        cache.get(name)
-    assert loads == ["a", "b", "c", "b"]
-    assert "c" not in cache
+        loads.cache.get(name)
+    assert loads.seen == ["a", "b", "c", "b"]
+    assert ("c", None) not in loads.cache
+
+
+def test_students_of_one_teacher_share_it_and_keep_it_warm(tiny: BaseModel) -> None:
+    loads = Loads(tiny, capacity=3)
+    for name, student in (("a", "s"), ("b", None), ("a", "s"), ("a", "t"), ("a", "s"), ("a", None)):
+        loads.cache.get(name, student)
+    assert loads.seen == ["a", "s", "b", "t"]
+    assert ("b", None) not in loads.cache
+
+
+def test_with_room_for_one_a_student_takes_its_teachers_place(tiny: BaseModel) -> None:
+    loads = Loads(tiny, capacity=1)
+    for _ in range(2):
+        assert loads.cache.get("a", "s") is tiny
+    assert loads.seen == ["a", "s"]
+    assert ("a", None) not in loads.cache
+
+
+def test_a_student_that_cannot_be_loaded_leaves_its_teacher_warm(tiny: BaseModel) -> None:
+    def refuse(_path: str, _teacher: BaseModel) -> BaseModel:
+        raise ModelUnreadable("broken")
+
+    loads = Loads(tiny, capacity=2)
+    cache = ModelCache(loads.load, refuse, capacity=2)
+    with pytest.raises(ModelUnreadable):
+        cache.get("a", "s")
+    assert ("a", None) in cache
+    assert ("a", "s") not in cache
 
 
 def test_no_requests_are_no_work(tiny: BaseModel) -> None:

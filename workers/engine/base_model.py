@@ -1,11 +1,12 @@
 """A base model (or a student of one): a diffusers folder, opened for conditioning, denoising and decoding.
 
-Beside what diffusers writes, a folder may hold two files of ours:
+Beside what diffusers writes, a folder may hold files of ours:
 
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
-    lockstep.json            {"name": ..., "perfusion": {training settings that differ from the paper's}, and of a
-                             student "student": {...} (dmd/student_model.py), ...}; other keys (generation defaults,
-                             known superclasses) are for the API and are not read here
+    lockstep.json            {"name": ..., "perfusion" and "distillation": {settings that differ from the papers'}, and
+                             of a student "student": {...} (dmd/student_model.py), ...}; other keys (generation
+                             defaults, known superclasses) are for the API and are not read here
+    prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
 
 Weights are read from safetensors only: a pickled checkpoint can run code.
 """
@@ -31,6 +32,8 @@ from workers.engine.attention import KeyValueProjections
 from workers.engine.autoencoder import Autoencoder
 from workers.engine.conditioning import Conditioner
 from workers.engine.denoiser import Denoiser
+from workers.engine.dmd.config import DistillationConfig
+from workers.engine.dmd.networks import weights_digest
 from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import (
     CovarianceMissing,
@@ -51,6 +54,7 @@ _VAE_CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTi
 _HUB_FILES = [
     "*.json",
     "covariance.safetensors",
+    "prompts.txt",
     "scheduler/*",
     "tokenizer/*",
     *(f"{part}/*.json" for part in ("text_encoder", "unet", "vae")),
@@ -73,6 +77,8 @@ class BaseModel:
     autoencoder: Autoencoder
     covariance: Covariance | None
     perfusion: PerfusionConfig
+    distillation: DistillationConfig
+    prompts: tuple[str, ...]  # its own, to distil a student with; may be none
     device: torch.device
     student: StudentFacts | None  # how it draws, where it is one
 
@@ -81,7 +87,8 @@ class BaseModel:
         """Open a Stable Diffusion 1.x/2.x-shaped model.
 
         The U-Net and autoencoder run in ``dtype``; the text encoder and the edit stay in float32, where they cost
-        little. Raises ModelUnreadable, ModelUnsupported or, for a hub that does not answer, ModelUnavailable.
+        little. Raises ModelUnreadable, ModelUnsupported, SettingsInvalid or, for a hub that does not answer,
+        ModelUnavailable.
         """
         folder = _folder(str(path_or_hub_id))
         vae_class = _VAE_CLASSES[_supported_vae(_json(folder / "model_index.json"))]
@@ -113,6 +120,8 @@ class BaseModel:
             autoencoder=Autoencoder(vae),
             covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
             perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
+            distillation=DistillationConfig().override(_mapping(card.get("distillation", {}))),
+            prompts=_lines(folder / "prompts.txt"),
             device=device,
             student=StudentFacts.of(card),
         )
@@ -121,6 +130,11 @@ class BaseModel:
     def fingerprint(self) -> str:
         """The text encoder's hash: concepts learned on another one are refused."""
         return self.text.fingerprint()
+
+    @cached_property
+    def weights(self) -> str:
+        """The U-Net's hash: which teacher drew a pair, whose a student is. The same in whatever precision it runs."""
+        return weights_digest(self.denoiser.unet, torch.bfloat16)
 
     @cached_property
     def covariance_sha256(self) -> str:
@@ -178,6 +192,14 @@ def _json(path: Path) -> Mapping[str, object]:
         return _mapping(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise ModelUnreadable(f"{path.name}: {error}") from error
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text() if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise ModelUnreadable(f"{path.name}: {error}") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _mapping(value: object) -> Mapping[str, object]:

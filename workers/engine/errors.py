@@ -2,7 +2,7 @@
 
     EngineError
     ├── PermanentError     the input is wrong: the same attempt fails again
-    │   ├── ModelUnreadable, ModelUnsupported, CovarianceMissing
+    │   ├── ModelUnreadable, ModelUnsupported, CovarianceMissing, StudentMismatch
     │   ├── ConceptUnreadable, ConceptBaseMismatch, ConceptsTooSimilar
     │   ├── PromptTooLong, PlaceholderUnknown, PlaceholderAmbiguous, ConceptUnused, SuperclassInvalid
     │   ├── PictureUnreadable, PicturesInvalid, SizeUnsupported, SettingsInvalid
@@ -55,6 +55,12 @@ class CovarianceMissing(PermanentError):
     """The base model has no covariance, so concepts can be neither learned nor used on it."""
 
     code = "covariance-missing"
+
+
+class StudentMismatch(PermanentError):
+    """The student was distilled from another model than the one that is to serve it."""
+
+    code = "student-mismatch"
 
 
 class ConceptUnreadable(PermanentError):

@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -156,21 +157,34 @@ def _draw(
 
 
 class ModelCache:
-    """The most recently used base models, at most ``capacity`` of them, least recently used out first."""
+    """The most recently used models, at most ``capacity`` U-Nets, least recently used out first.
 
-    def __init__(self, load: Callable[[str], BaseModel], *, capacity: int) -> None:
+    A student is named by its teacher and its file. It shares what its teacher holds, so a teacher stays while one of
+    its students is in use.
+    """
+
+    def __init__(
+        self, load: Callable[[str], BaseModel], load_student: Callable[[str, BaseModel], BaseModel], *, capacity: int
+    ) -> None:
         self._load = load
+        self._load_student = load_student
         self._capacity = capacity
-        self._models: OrderedDict[str, BaseModel] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str | None], BaseModel] = OrderedDict()
 
-    def __contains__(self, model: str) -> bool:
-        return model in self._models
+    def __contains__(self, named: tuple[str, str | None]) -> bool:
+        return named in self._models
 
-    def get(self, model: str) -> BaseModel:
-        """Return the model, loading it first where it is not warm."""
-        if model not in self._models:
+    def get(self, model: str, student: str | None = None) -> BaseModel:
+        """Return the model, or that student of it, loading what is not warm."""
+        named = (model, student)
+        if named not in self._models:
+            load = (
+                partial(self._load, model) if student is None else partial(self._load_student, student, self.get(model))
+            )
             while len(self._models) >= self._capacity:
                 self._models.popitem(last=False)
-            self._models[model] = self._load(model)
-        self._models.move_to_end(model)
-        return self._models[model]
+            self._models[named] = load()
+        for used in ((model, None), named):
+            if used in self._models:
+                self._models.move_to_end(used)
+        return self._models[named]

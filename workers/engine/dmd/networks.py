@@ -114,18 +114,18 @@ class UNetScore(ScoreNetwork):
         return torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self.autocast)
 
 
-def weights_digest(unet: UNet2DConditionModel) -> str:
-    """Hash a U-Net's weights: which teacher drew a pair, which student a checkpoint belongs to."""
+def weights_digest(unet: UNet2DConditionModel, precision: torch.dtype = torch.float32) -> str:
+    """Hash a U-Net's weights as they are in ``precision``: which teacher drew a pair, whose a checkpoint is."""
     digest = hashlib.sha256()
-    for name, chunk in _weights(unet):
+    for name, chunk in _weights(unet, precision):
         digest.update(name.encode())
         digest.update(chunk)
     return digest.hexdigest()[:16]
 
 
-def _weights(unet: UNet2DConditionModel) -> Iterator[tuple[str, bytes]]:
+def _weights(unet: UNet2DConditionModel, precision: torch.dtype) -> Iterator[tuple[str, bytes]]:
     for name, parameter in sorted(unet.named_parameters()):
-        yield name, parameter.detach().float().cpu().contiguous().numpy().tobytes()
+        yield name, parameter.detach().to(precision).cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def _cross(block: nn.Module, context: Tensor) -> dict[str, Tensor]:

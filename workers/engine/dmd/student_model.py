@@ -49,7 +49,7 @@ class StudentFacts:
             } if timesteps and all(type(timestep) is int and timestep >= 0 for timestep in timesteps):
                 return cls(teacher, tuple(timesteps), float(guidance), key_locked, steps)
             case other:
-                raise ModelUnreadable(f"lockstep.json does not say what kind of student this is: {other!r}")
+                raise ModelUnreadable(f"the model does not say what kind of student it is: {other!r}")
 
 
 def export_student(

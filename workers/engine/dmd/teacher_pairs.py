@@ -23,7 +23,6 @@ from torch import Tensor
 
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
-from workers.engine.dmd.networks import weights_digest
 from workers.engine.errors import Interrupted, TeacherPairsInvalid
 from workers.engine.sampling import initial_noise, sample_ddim
 from workers.engine.settings import require
@@ -37,7 +36,7 @@ class PairPlan:
     """What is to be drawn: pair i is ``prompts[i]`` from the noise of ``seeds[i]``."""
 
     teacher: str  # its name, for people
-    weights: str  # the digest of its U-Net
+    weights: str  # the hash of its U-Net
     encoder: str  # the fingerprint of its text encoder
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -57,7 +56,7 @@ class PairPlan:
         """Plan ``count`` pairs over the prompts in turn, with the seeds from ``seed`` on."""
         return cls(
             teacher=base.name,
-            weights=weights_digest(base.denoiser.unet),
+            weights=base.weights,
             encoder=base.fingerprint,
             prompts=tuple(prompts[index % len(prompts)] for index in range(count)),
             seeds=tuple(range(seed, seed + count)),
@@ -158,7 +157,7 @@ def draw_shard(
 
 def require_teacher(plan: PairPlan, base: BaseModel) -> None:
     """Raise TeacherPairsInvalid unless the plan is for this very model."""
-    if (plan.weights, plan.encoder) != (weights_digest(base.denoiser.unet), base.fingerprint):
+    if (plan.weights, plan.encoder) != (base.weights, base.fingerprint):
         raise TeacherPairsInvalid(f"the pairs are those of {plan.teacher!r}, with other weights than {base.name!r}")
 
 
