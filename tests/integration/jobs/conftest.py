@@ -14,12 +14,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog.registration import register
 from core.control import verbs
+from core.control.families import settle
 from core.db.engine import async_engine, bind_tenant, sync_engine
 from core.embedded.postgres import API, WORKER
 from core.jobs import execution, submission
-from core.jobs.execution import ClaimedJob
+from core.jobs.distilling import DistillationRequest, accept_distillation
+from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.models import Job
 from core.jobs.params import GenerationParams
+from core.jobs.recovery import promote
+from core.jobs.states import JobState
 from core.jobs.submission import QueueLimits
 from core.tenants.provisioning import create_tenant
 
@@ -61,8 +65,37 @@ class Queue:
 
         return asyncio.run(self._as_api(tenant_id, submit_all))
 
+    def distil(self, tenant_id: str, *, name: str = "swift", pairs: int = 130) -> tuple[str, list[str]]:
+        """A distillation and the jobs that were made for it."""
+        request = DistillationRequest(name=name, prompts=("a cat", "a dog"), pairs=pairs, pair_steps=2, seed=1)
+
+        async def accept(session: AsyncSession) -> str:
+            return (await accept_distillation(session, tenant_id, request, limits=LIMITS, draw_seed=lambda: 1)).id
+
+        job_id = asyncio.run(self._as_api(tenant_id, accept))
+        return job_id, self.column("SELECT id FROM jobs WHERE parent_id = :id ORDER BY id", id=job_id)
+
     def cancel(self, tenant_id: str, job_id: str) -> Job:
         return asyncio.run(self._as_api(tenant_id, lambda session: verbs.cancel(session, job_id)))
+
+    def pause(self, tenant_id: str, job_id: str) -> Job:
+        return asyncio.run(self._as_api(tenant_id, lambda session: verbs.pause(session, job_id)))
+
+    def resume(self, tenant_id: str, job_id: str) -> Job:
+        return asyncio.run(self._as_api(tenant_id, lambda session: verbs.resume(session, job_id)))
+
+    def maintain(self) -> None:
+        """One pass of what lets jobs go on."""
+        with self.sessions.begin() as session:
+            settle(session)
+        with self.sessions.begin() as session:
+            promote(session)
+
+    def finish(self, job: ClaimedJob, **result: Any) -> None:
+        """The job succeeded."""
+        with self.sessions.begin() as session:
+            ending = Ending(job.id, job.token, JobState.SUCCEEDED, 1.0, result=result)
+            assert execution.finish(session, [ending]) == {job.id}
 
     async def _as_api(self, tenant_id: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         try:

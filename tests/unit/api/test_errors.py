@@ -17,7 +17,7 @@ from api.errors import (
     problem_response,
     trouble_of,
 )
-from api.routes import generations, trainings
+from api.routes import distillations, generations, trainings
 from api.schemas.problems import Problem
 from core import errors
 from core.errors import LockstepError
@@ -92,7 +92,7 @@ def test_pauses_before_a_repetition_are_whole_seconds_and_short_enough_to_be_tak
 
 
 def test_the_routes_that_make_jobs_are_known():
-    assert {router.prefix for router in (trainings.router, generations.router)} == JOB_CREATING
+    assert {module.router.prefix for module in (trainings, distillations, generations)} == JOB_CREATING
 
 
 @pytest.mark.parametrize("code", ["invalid-request", "internal", "unavailable", *HTTP_CODES.values()])
