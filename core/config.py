@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         description="Base models to register at start: diffusers folders or hub ids, comma-separated.",
     )
     device: str = Field(default="auto", description="The engine's device: `auto`, `cpu`, `cuda`, `cuda:1`, ...")
+    distillation_processes: int = Field(
+        default=0, ge=0, description="Most processes a distillation is shared out to. 0: one on each GPU."
+    )
 
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -26,7 +26,7 @@ from core.db.engine import sync_engine
 from core.ids import new_id
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
-from core.jobs.params import TrainingParams
+from core.jobs.params import DistillationParams, TeacherPairsParams, TrainingParams
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
@@ -37,7 +37,7 @@ from tests.waiting import until
 
 POOL = "gpu"
 LEASE = timedelta(seconds=45)
-SCOPES = frozenset({"generate", "train", "read", "admin"})
+SCOPES = frozenset({"generate", "train", "distill", "read", "admin"})
 
 
 class Deployment:
@@ -59,7 +59,14 @@ class Deployment:
         facts = known.model_dump(mode="json")
         with self.sessions.begin() as session:
             session.execute(
-                upsert_model(model_id=new_id("mdl"), name=name, family=known.family, location=name, facts=facts)
+                upsert_model(
+                    model_id=new_id("mdl"),
+                    name=name,
+                    family=known.family,
+                    location=name,
+                    facts=facts,
+                    teacher_id=None,
+                )
             )
 
     def new_tenant(self, name: str = "acme") -> str:
@@ -95,10 +102,35 @@ class Deployment:
     def succeed(self, job: ClaimedJob) -> Mapping[str, Any]:
         """End a job as a worker does that made what was asked for."""
         with self.sessions.begin() as session:
-            training = isinstance(job.params, TrainingParams)
-            result = self._learned(session, job) if training else self._drawn(session, job)
+            result = self._result(session, job)
             assert execution.finish(session, [Ending(job.id, job.token, JobState.SUCCEEDED, 1.5, result=result)])
         return result
+
+    def _result(self, session: Session, job: ClaimedJob) -> dict[str, Any]:
+        match job.params:
+            case TrainingParams():
+                return self._learned(session, job)
+            case DistillationParams():
+                return self._distilled(session, job, job.params)
+            case TeacherPairsParams(shard=shard, count=count):
+                pairs = self._product(session, job, "pairs", f"{shard}.safetensors", b"pairs")
+                return {"file_id": pairs.file_id, "shard": shard, "count": count}
+            case _:
+                return self._drawn(session, job)
+
+    def _distilled(self, session: Session, job: ClaimedJob, params: DistillationParams) -> dict[str, Any]:
+        made = self._product(
+            session, job, "student", f"{params.student_name}.safetensors", b"student of " + job.id.encode()
+        )
+        products.keep_student(session, params, file_id=made.file_id, timesteps=(999,))
+        return {
+            "model_id": params.student_id,
+            "model": params.student_name,
+            "file_id": made.file_id,
+            "size_bytes": made.stored.size_bytes,
+            "timesteps": [999],
+            "metrics": {"seconds": 1.5},
+        }
 
     def _learned(self, session: Session, job: ClaimedJob) -> dict[str, Any]:
         assert isinstance(job.params, TrainingParams)
@@ -156,6 +188,16 @@ class Tenant:
         job = self.train(concept, **changes)
         self.deployment.succeed(self.deployment.claim(job["id"]))
         return str(job["params"]["concept_id"])
+
+    def distil(self, name: str = "swift", **changes: Any) -> dict[str, Any]:
+        body = {"name": name, "prompts": ["a cat", "a dog"], "pairs": 0} | changes
+        return created(self.http.post("/v1/distillations", json=body))
+
+    def distilled(self, name: str = "swift", **changes: Any) -> str:
+        """Id of a student that a distillation has succeeded for."""
+        job = self.distil(name, **changes)
+        self.deployment.succeed(self.deployment.claim(job["id"]))
+        return str(job["params"]["model_id"])
 
     def generate(
         self, prompt: str = "a cat", *, headers: Mapping[str, str] | None = None, **body: Any

@@ -20,6 +20,8 @@ from lockstep.errors import (
 )
 from lockstep.models import (
     Concept,
+    Distillation,
+    DistillationResult,
     Event,
     File,
     GeneratedImage,
@@ -40,6 +42,8 @@ __all__ = [
     "Concept",
     "Conflict",
     "ConnectionFailed",
+    "Distillation",
+    "DistillationResult",
     "Event",
     "File",
     "Forbidden",

@@ -68,6 +68,21 @@ def train(
 
 
 @app.command()
+def distill(
+    name: Annotated[str, typer.Argument(help="How the student will be called.")],
+    teacher: Annotated[str | None, typer.Option(help="The base model to distil.")] = None,
+    pairs: Annotated[int | None, typer.Option(min=0, help="Pairs of the teacher to learn from; 0 for none.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates of the student.")] = None,
+) -> None:
+    """Distil a student, which draws in one step, from a base model."""
+    with Lockstep() as lockstep:
+        job = lockstep.distillations.create(name=name, teacher=teacher, pairs=pairs, steps=steps)
+        done = _watch(lockstep.distillations, job)
+        if done.result is not None:
+            typer.echo(done.result.model)
+
+
+@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, such as "<tom> on the beach".')],
     *,

@@ -58,6 +58,7 @@ class Lockstep:
         self.concepts = resources.Concepts(self._transport)
         self.models = resources.Models(self._transport)
         self.trainings = resources.Trainings(self._transport)
+        self.distillations = resources.Distillations(self._transport)
         self.generations = resources.Generations(self._transport)
         self.jobs = resources.Jobs(self._transport)
         self.webhook_endpoints = resources.WebhookEndpoints(self._transport)

@@ -48,12 +48,14 @@ class Concept(Resource):
 
 
 class Model(Resource):
-    """A base model or a student."""
+    """A base model or a student; a student is ``ready`` once a distillation has made it."""
 
     id: str
     name: str
     kind: str
     family: str
+    ready: bool = True
+    teacher_id: str | None = None
 
 
 class JobError(Resource):
@@ -84,6 +86,7 @@ class Job(Resource):
     stage: str | None = None
     attempt: int
     progress: dict[str, Any] | None = None
+    paused: bool = False
     error: JobError | None = None
     warnings: tuple[JobWarning, ...] = ()
     created_at: datetime
@@ -110,6 +113,24 @@ class Training(Job):
     """A job that learns a concept from pictures; ``result`` is set once it has succeeded."""
 
     result: TrainingResult | None = None
+
+
+class DistillationResult(Resource):
+    """The student: draw with it as ``model``."""
+
+    model_id: str
+    model: str
+    file_id: str
+    size_bytes: int
+    timesteps: tuple[int, ...]
+    metrics: dict[str, Any]
+
+
+class Distillation(Job):
+    """A job that distils a student from a base model; ``result`` is set once it has succeeded."""
+
+    waits_for_children: bool = False
+    result: DistillationResult | None = None
 
 
 class GeneratedImage(Resource):

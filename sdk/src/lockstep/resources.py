@@ -11,6 +11,7 @@ from lockstep.errors import JobUnsuccessful
 from lockstep.following import follow
 from lockstep.models import (
     Concept,
+    Distillation,
     Event,
     File,
     Generation,
@@ -134,6 +135,18 @@ class JobsOf(_Resources, Generic[J]):
         return job
 
 
+class PausableJobsOf(JobsOf[J]):
+    """The same, of jobs that may rest on the way."""
+
+    def pause(self, job_id: str) -> J:
+        """Take the job out of the queue; one that runs leaves a checkpoint first."""
+        return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/pause").json())
+
+    def resume(self, job_id: str) -> J:
+        """Let a paused job go on where it was."""
+        return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/resume").json())
+
+
 class Jobs(JobsOf[Job]):
     """Jobs of every kind."""
 
@@ -141,7 +154,7 @@ class Jobs(JobsOf[Job]):
     _kind = Job
 
 
-class Trainings(JobsOf[Training]):
+class Trainings(PausableJobsOf[Training]):
     """Jobs that learn a concept from pictures."""
 
     _path = "/v1/trainings"
@@ -176,6 +189,42 @@ class Trainings(JobsOf[Training]):
             "flip": flip,
         }
         return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
+
+
+class Distillations(PausableJobsOf[Distillation]):
+    """Jobs that make a student, which draws in one step, of a base model."""
+
+    _path = "/v1/distillations"
+    _kind = Distillation
+
+    def create(
+        self,
+        *,
+        name: str,
+        teacher: str | None = None,
+        prompts: Sequence[str] = (),
+        pairs: int | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+        **settings: Any,
+    ) -> Distillation:
+        """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
+
+        ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``.
+        """
+        body = {
+            "name": name,
+            "teacher": teacher,
+            "prompts": list(prompts) or None,
+            "pairs": pairs,
+            "steps": steps,
+            "seed": seed,
+            **settings,
+        }
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key)
+        return Distillation.model_validate(answer.json())
 
 
 class Generations(JobsOf[Generation]):

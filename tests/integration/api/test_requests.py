@@ -16,6 +16,12 @@ SCOPES_OF = [
     ("POST", "/v1/generations/job_x/cancel", "generate"),
     ("POST", "/v1/trainings", "train"),
     ("POST", "/v1/trainings/job_x/cancel", "train"),
+    ("POST", "/v1/trainings/job_x/pause", "train"),
+    ("POST", "/v1/trainings/job_x/resume", "train"),
+    ("POST", "/v1/distillations", "distill"),
+    ("POST", "/v1/distillations/job_x/cancel", "distill"),
+    ("POST", "/v1/distillations/job_x/pause", "distill"),
+    ("POST", "/v1/distillations/job_x/resume", "distill"),
     ("POST", "/v1/files", "train"),
     ("DELETE", "/v1/files/file_x", "train"),
     ("POST", "/v1/concepts", "train"),
@@ -34,6 +40,8 @@ SCOPES_OF = [
     ("GET", "/v1/models/storybook", "read"),
     ("GET", "/v1/trainings", "read"),
     ("GET", "/v1/trainings/job_x", "read"),
+    ("GET", "/v1/distillations", "read"),
+    ("GET", "/v1/distillations/job_x", "read"),
     ("GET", "/v1/generations", "read"),
     ("GET", "/v1/generations/job_x", "read"),
     ("GET", "/v1/jobs", "read"),
@@ -47,6 +55,7 @@ SCOPES_OF = [
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations": {"json": {"prompt": "a cat"}},
     "/v1/trainings": {"json": {"concept": "tom"}},
+    "/v1/distillations": {"json": {"name": "swift"}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},
     "/v1/webhook_endpoints": {"json": {"url": "https://example.com"}},
     "/v1/webhook_endpoints/we_x": {"json": {}},
@@ -58,7 +67,7 @@ BODIES: dict[str, dict[str, Any]] = {
 def keyring(deployment, url):
     """A client for each set of scopes: those with one scope only, and those that lack one."""
     tenant = Tenant(deployment, url, "keyring")
-    names = ("generate", "train", "read", "admin")
+    names = ("generate", "train", "distill", "read", "admin")
     sets = {name: frozenset({name}) for name in names}
     sets |= {f"not {name}": frozenset(names) - {name, "admin"} for name in names}
     clients = {name: tenant.client(scopes) for name, scopes in sets.items()}
