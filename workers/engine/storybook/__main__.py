@@ -1,6 +1,7 @@
 """Makes the bundled model: `python -m workers.engine.storybook STAGE`.
 
-From scratch: data, clip, grader, autoencoder, unet, judge, covariance, sheet, card, each with `--init none`.
+From scratch: data, clip, grader, autoencoder, unet, judge, covariance, sheet, card, student, each with
+`--init none`.
 """
 
 from __future__ import annotations

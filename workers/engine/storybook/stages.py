@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from workers.engine.storybook.card import write_card
 from workers.engine.storybook.clip_networks import save_clip, text_tower
 from workers.engine.storybook.clip_training import ClipSettings, train_clip
 from workers.engine.storybook.data import render_cache
+from workers.engine.storybook.distilling import make_bundled_student
 from workers.engine.storybook.drawing import Drawing, draw, load_model
-from workers.engine.storybook.facts import write_facts
+from workers.engine.storybook.facts import GUIDANCE, write_facts
 from workers.engine.storybook.judge_pictures import JudgeShards, render_judge_shards
 from workers.engine.storybook.judge_training import JudgeSettings, train_attribute_judge, train_identity_judge
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge
@@ -43,13 +45,13 @@ from workers.engine.storybook.scores import (
     seconds_per_picture,
 )
 from workers.engine.storybook.sheet import PROMPTS, write_grid
+from workers.engine.storybook.student_material import Workplace
 from workers.engine.storybook.text_training import sample_captions, train_tokenizer
 from workers.engine.storybook.unet_training import Folders, UnetSettings, run_unet_training
 from workers.engine.text import TextEncoder
 
 log = logging.getLogger(__name__)
 
-GUIDANCE: Final = 3.0
 DEFAULT_STEPS: Final = 50
 _FIRST_PROMPT: Final = 1 << 29
 """Held-out pictures are numbered from here: the benchmark asks for others."""
@@ -236,6 +238,13 @@ def write_model_card(options: Options) -> None:
     write_facts(options.out, base, default_steps=DEFAULT_STEPS, default_guidance=GUIDANCE)
 
 
+def distil_students(options: Options) -> None:
+    """Distil the model's student, a free one and those that show what each part is for, as far as the time allows."""
+    until = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
+    place = Workplace(options.out, options.cache / "students", options.device, options.fast, options.workers, until)
+    make_bundled_student(place, options.models / "storybook-student", quick=options.quick, seed=options.seed)
+
+
 STAGES: Final = {
     "data": render_data,
     "clip": train_clip_pair,
@@ -246,6 +255,7 @@ STAGES: Final = {
     "covariance": measure_covariance,
     "sheet": draw_contact_sheet,
     "card": write_model_card,
+    "student": distil_students,
 }
 """In the order in which a run from scratch needs them."""
 
