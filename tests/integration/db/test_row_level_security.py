@@ -65,6 +65,25 @@ def test_a_row_for_another_tenant_is_refused(database, two_tenants):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(("owner", "kind"), [(1, "student"), (None, "student"), (None, "base"), (0, "base")], ids=str)
+def test_the_api_makes_students_of_its_own_tenant_and_no_other_models(database, two_tenants, owner, kind):
+    insert = text(
+        "INSERT INTO models (id, tenant_id, name, kind, family, location, teacher_id, facts)"
+        " VALUES (:id, :owner, :id, :kind, 'f', :location, :teacher, '{}')"
+    )
+    with Session(database[WORKER]) as session, session.begin():
+        session.execute(text("INSERT INTO models (id, name, family, location, facts)"
+                             " VALUES ('mdl_base', 'base', 'f', 'l', '{}') ON CONFLICT DO NOTHING"))  # fmt: skip
+    row = {"kind": kind, "location": "l" if kind == "base" else None}
+    row |= {"teacher": None if kind == "base" else "mdl_base"}
+    row |= {"location": "l"} if owner is None else {}
+    with api_session(database, two_tenants[0]) as session, pytest.raises(ProgrammingError, match="row-level security"):
+        session.execute(insert, {"id": "mdl_x", "owner": None if owner is None else two_tenants[owner], **row})
+    with api_session(database, two_tenants[0]) as session:
+        own = {"kind": "student", "location": None, "teacher": "mdl_base"}
+        session.execute(insert, {"id": "mdl_y", "owner": two_tenants[0], **own})
+
+
 @pytest.mark.parametrize("statement", ["SET ROLE lockstep_owner", "SET ROLE lockstep_worker", "DELETE FROM jobs"])
 def test_the_api_cannot_become_more_than_it_is(database, statement):
     with api_session(database) as session, pytest.raises(ProgrammingError):
