@@ -16,6 +16,7 @@ from workers.engine.base_model import BaseModel
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.material import Material, Paired, PromptContexts
 from workers.engine.dmd.networks import UNetScore
+from workers.engine.dmd.processes import ALONE, Processes
 from workers.engine.dmd.trainer import DistillationTrainer, learning_rate_share
 from workers.engine.errors import SettingsInvalid, TrainingDiverged
 from workers.engine.schedule import NoiseSchedule
@@ -29,12 +30,16 @@ def network(seed: int = 0) -> Perceptron:
     return Perceptron(ring_schedule(), width=32)
 
 
-def ring_trainer(config: DistillationConfig, *, seed: int = 0) -> DistillationTrainer[Perceptron]:
+def ring_trainer(
+    config: DistillationConfig, *, seed: int = 0, processes: Processes = ALONE
+) -> DistillationTrainer[Perceptron]:
     material = ring_material(pairs=16 if config.regression_weight else 0, real=16 if config.gan_weight else 0)
-    return DistillationTrainer(Ring(ring_schedule()), network(), material, config, seed=seed)
+    return DistillationTrainer(Ring(ring_schedule()), network(), material, config, seed=seed, processes=processes)
 
 
-def unet_trainer(base: BaseModel, config: DistillationConfig) -> DistillationTrainer[UNetScore]:
+def unet_trainer(
+    base: BaseModel, config: DistillationConfig, *, processes: Processes = ALONE
+) -> DistillationTrainer[UNetScore]:
     unet, schedule = base.denoiser.unet, base.denoiser.schedule
     student = UNetScore.copy_of(unet, schedule, autocast=False)
     if config.key_locked:
@@ -49,7 +54,7 @@ def unet_trainer(base: BaseModel, config: DistillationConfig) -> DistillationTra
         real=Paired(latents, contexts),
     )
     teacher = UNetScore.view_of(unet, schedule, autocast=False)
-    return DistillationTrainer(teacher, student, material, config, seed=0)
+    return DistillationTrainer(teacher, student, material, config, seed=0, processes=processes)
 
 
 def values(module: nn.Module) -> dict[str, Tensor]:

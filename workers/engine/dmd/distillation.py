@@ -22,6 +22,7 @@ from workers.engine.base_model import BaseModel
 from workers.engine.dmd.config import DistillationConfig, Precision
 from workers.engine.dmd.material import Material, Paired, PromptContexts
 from workers.engine.dmd.networks import UNetScore, weights_digest
+from workers.engine.dmd.processes import ALONE, Processes, anyone
 from workers.engine.dmd.student import draw, seeded_noises
 from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.dmd.teacher_pairs import TeacherPairs
@@ -70,6 +71,7 @@ class Distillation:
         seed: int,
         pairs: TeacherPairs | None = None,
         real: RealPictures | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Raises SettingsInvalid, PromptTooLong or PlaceholderUnknown for what cannot be learned from."""
         if not prompts:
@@ -81,7 +83,8 @@ class Distillation:
         student = UNetScore.copy_of(unet, schedule, autocast=autocast)
         if config.key_locked:
             student.lock_keys()
-        self.trainer = DistillationTrainer(teacher, student, _material(base, prompts, pairs, real), config, seed=seed)
+        material = _material(base, prompts, pairs, real)
+        self.trainer = DistillationTrainer(teacher, student, material, config, seed=seed, processes=processes)
         if config.compiled:
             for network in (teacher, student, self.trainer.fake):
                 network.compile(dynamic=False)
@@ -135,29 +138,32 @@ def distill(
     on_checkpoint: Callable[[int, Path], None],
     should_stop: Callable[[], bool],
 ) -> Student:
-    """Run a distillation to its end.
+    """Run a distillation to its end, in step with its other processes where there are any.
 
     ``on_progress`` gets step, steps and the signals since the last call (signals.py) every ``report_every`` steps;
     ``on_preview`` a PNG and ``on_checkpoint`` a checkpoint in ``folder``, each every so many steps. When
     ``should_stop`` says so between two steps, a checkpoint is written and Interrupted raised with it. Raises
     TrainingDiverged and, for a wrong ``resume_from``, CheckpointMismatch.
+
+    Only the first process writes files. A stop is everyone's, at the same step, whoever asks for it.
     """
     trainer, config, signals = work.trainer, work.config, {}
+    writes = trainer.processes.rank == 0
     if resume_from is not None:
         work.restore_checkpoint(resume_from)
     while trainer.step_count < config.steps:
-        if should_stop():
-            raise Interrupted(trainer.step_count, work.save_checkpoint(folder))
+        if anyone(trainer.processes, says_so=should_stop()):
+            raise Interrupted(trainer.step_count, work.save_checkpoint(folder) if writes else None)
         trainer.step()
         step, last = trainer.step_count, trainer.step_count == config.steps
         if step % config.report_every == 0 or last:
             signals = trainer.signals.report()
             on_progress(step, config.steps, signals)
-        if step % config.preview_every == 0 or last:
+        if writes and (step % config.preview_every == 0 or last):
             path = folder / f"preview-{step:06d}.png"
             work.preview().save(path)
             on_preview(step, path)
-        if step % config.checkpoint_every == 0 and not last:
+        if writes and step % config.checkpoint_every == 0 and not last:
             on_checkpoint(step, work.save_checkpoint(folder))
     return work.student(signals)
 

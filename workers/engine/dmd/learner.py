@@ -8,14 +8,24 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from workers.engine.dmd.processes import Processes, average
 from workers.engine.errors import TrainingDiverged
 
 
 class Learner:
     """Descends losses in its own parameters; whatever else a loss depends on gets no gradient."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], *, lr: float, weight_decay: float, clip: float) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        processes: Processes,
+        *,
+        lr: float,
+        weight_decay: float,
+        clip: float,
+    ) -> None:
         self.parameters = dict(parameters)
+        self._processes = processes
         self._lr = lr
         self._clip = clip
         self._optimizer = torch.optim.AdamW(
@@ -28,13 +38,17 @@ class Learner:
             group["lr"] = self._lr * share
 
     def descend(self, loss: Tensor) -> float:
-        """Take one clipped step; return the norm of the gradient before clipping. Raises TrainingDiverged, untaken."""
+        """Take one clipped step down the mean of all processes' losses, or raise TrainingDiverged in all of them.
+
+        Returns the norm of the gradient before clipping.
+        """
         own = list(self.parameters.values())
-        for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
+        mean, *gradients = average(self._processes, [loss.detach(), *torch.autograd.grad(loss, own)])
+        for parameter, gradient in zip(own, gradients, strict=True):
             parameter.grad = gradient
         norm = float(nn.utils.clip_grad_norm_(own, self._clip))
-        if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
-            raise TrainingDiverged(f"a loss is {float(loss.detach())}, the norm of its gradient {norm}")
+        if not math.isfinite(norm) or not math.isfinite(float(mean)):
+            raise TrainingDiverged(f"a loss is {float(mean)}, the norm of its gradient {norm}")
         self._optimizer.step()
         self._optimizer.zero_grad()
         return norm

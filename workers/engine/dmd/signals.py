@@ -11,26 +11,34 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from workers.engine.dmd.processes import ALONE, Processes
+
 _CHANNELS = "channels"
 
 
 class SignalWindow:
-    """Sums since the last report, in double precision."""
+    """Sums since the last report, in double precision; the same in all ``processes``."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self._processes = processes
         self._sums: dict[str, Tensor] = {}  # name -> (2,): sum and count
         self._channels: Tensor | None = None  # (3, C): count, sum and sum of squares of each channel's mean
 
     def add(self, name: str, value: float) -> None:
-        """Note one value."""
+        """Note one value, which every process knows."""
         noted = self._sums.setdefault(name, torch.zeros(2, dtype=torch.float64))
         noted += torch.tensor([value, 1.0], dtype=torch.float64)
+
+    def add_mean(self, name: str, value: Tensor, *, root: bool = False) -> None:
+        """Note the mean of a value that each process has from its own samples; ``root`` is drawn of the mean."""
+        mean = self._processes.mean(value.detach())
+        self.add(name, float(mean.sqrt() if root else mean))
 
     def add_samples(self, x: Tensor) -> None:
         """Note a batch of the student's samples (B, C, H, W)."""
         flat = x.detach().transpose(0, 1).flatten(1).double().cpu()  # (C, B H W)
-        self.add("sample_spread", float(flat.std(1).mean()))
-        means = flat.mean(1)  # (C,)
+        means, squares = self._processes.mean(torch.stack([flat.mean(1), flat.square().mean(1)]))  # (C,) each
+        self.add("sample_spread", float((squares - means.square()).clamp_min(0).sqrt().mean()))
         if self._channels is None:
             self._channels = torch.zeros((3, len(means)), dtype=torch.float64)
         self._channels += torch.stack([torch.ones_like(means), means, means.square()])

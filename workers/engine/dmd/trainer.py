@@ -8,7 +8,8 @@ Symbols:     objective.py's
 A step: the student draws x; its loss is matching + regression + fooling, each as far as it has a weight; then the fake
 score learns to denoise x, and again for fresh samples of the student as it now stands. Everything random comes from one
 CPU generator whose state is checkpointed, so that a run that was killed and resumed ends bit for bit where an unbroken
-one does (same CPU type and thread count).
+one does (same CPU type, thread count and number of processes). What is drawn is drawn for the whole batch; of that, a
+process keeps its share (processes.py), and B is from there on the share's size.
 
 Nothing here knows a U-Net: the same code distils a two-dimensional mixture, where every score is known.
 """
@@ -30,6 +31,7 @@ from workers.engine.dmd.learner import Learner
 from workers.engine.dmd.material import Material, Paired
 from workers.engine.dmd.networks import ScoreNetwork
 from workers.engine.dmd.objective import Predictor, TimestepRange
+from workers.engine.dmd.processes import ALONE, Processes, Share
 from workers.engine.dmd.signals import SignalWindow
 from workers.engine.dmd.student import draw
 from workers.engine.errors import SettingsInvalid
@@ -60,15 +62,18 @@ class DistillationTrainer(Generic[Network]):
         config: DistillationConfig,
         *,
         seed: int,
+        processes: Processes = ALONE,
     ) -> None:
         _require_material(material, config)
         self.teacher, self.student, self.material, self.config = teacher, student, material, config
+        self.processes = processes
         self.averaged = student.average()
         self.fake = copy.deepcopy(student).requires_grad_(True)
         self.head: Discriminator | None = None
         self.generator = torch.Generator().manual_seed(seed)
         self.step_count = 0
-        self.signals = SignalWindow()
+        self.signals = SignalWindow(processes)
+        self._share = Share(config.batch_size, processes)
         self._schedule = student.schedule
         self._device = next(student.parameters()).device
         self._every = TimestepRange(0, self._schedule.timesteps - 1)
@@ -80,8 +85,8 @@ class DistillationTrainer(Generic[Network]):
         learned = student.trained()
         self._averages = {name: tensor for name, tensor in self.averaged.named_parameters() if name in learned}
         rates = {"weight_decay": config.weight_decay, "clip": config.clip}
-        self._own = Learner(learned, lr=config.lr, **rates)
-        self._critic = Learner(critic, lr=config.critic_lr, **rates)
+        self._own = Learner(learned, processes, lr=config.lr, **rates)
+        self._critic = Learner(critic, processes, lr=config.critic_lr, **rates)
 
     def step(self) -> None:
         """Update the student once (but for the fake score's warm-up) and the fake score; raises TrainingDiverged."""
@@ -127,7 +132,7 @@ class DistillationTrainer(Generic[Network]):
             again, latents = self._draw_again(self.material.pairs)
             regression = objective.regression_loss(again.x, latents)
             parts.append(config.regression_weight * regression)
-            self.signals.add("regression_loss", float(regression.detach()))
+            self.signals.add_mean("regression_loss", regression)
             if config.match_pairs:
                 matched = Samples(torch.cat([samples.x, again.x]), torch.cat([samples.context, again.context]))
         if config.matching_weight > 0:
@@ -135,7 +140,7 @@ class DistillationTrainer(Generic[Network]):
         if self.head is not None:
             fooled = objective.fool_loss(self._logits(self.head, samples))
             parts.append(config.gan_weight * fooled)
-            self.signals.add("fool_loss", float(fooled.detach()))
+            self.signals.add_mean("fool_loss", fooled)
         self.signals.add("student_gradient", self._own.descend(torch.stack(parts).sum()))
         self.signals.add_samples(samples.x)
         self._follow()
@@ -157,7 +162,7 @@ class DistillationTrainer(Generic[Network]):
             )
             fake = self.fake.predict_x0(x_t, timesteps, samples.context)
         gradient = objective.distribution_matching_gradient(x, real, fake)
-        self.signals.add("matching_gradient", float(gradient.square().mean().sqrt()))
+        self.signals.add_mean("matching_gradient", gradient.square().mean(), root=True)
         return objective.distribution_matching_loss(samples.x, gradient)
 
     def _update_critic(self, samples: Samples) -> None:
@@ -166,12 +171,12 @@ class DistillationTrainer(Generic[Network]):
         output = self.fake(self._schedule.add_noise(x, noise, timesteps), timesteps, samples.context)
         space = FakeSpace(self.config.fake_space).of(own)
         loss = objective.denoising_loss(self._schedule, output, x, noise, timesteps, space=space)
-        self.signals.add("fake_score_loss", float(loss.detach()))
+        self.signals.add_mean("fake_score_loss", loss)
         if self.head is not None and self.material.real is not None:
             real = self._draw_paired(self.material.real)
             told_apart = objective.tell_apart_loss(self._logits(self.head, samples), self._logits(self.head, real))
             loss = loss + self.config.gan_critic_weight * told_apart
-            self.signals.add("tell_apart_loss", float(told_apart.detach()))
+            self.signals.add_mean("tell_apart_loss", told_apart)
         self.signals.add("critic_gradient", self._critic.descend(loss))
 
     def _logits(self, head: Discriminator, samples: Samples) -> Tensor:
@@ -187,7 +192,7 @@ class DistillationTrainer(Generic[Network]):
         config = self.config
         context = self.material.contexts.take(self._draw_indices(len(self.material.contexts)))
         last = int(torch.randint(len(config.student_timesteps), (), generator=self.generator))
-        noises = torch.stack([self._draw_noise(config.batch_size) for _ in range(last + 1)])
+        noises = torch.stack([self._draw_noise(self._share.size) for _ in range(last + 1)])
         return Samples(draw(self.student, noises, config.student_timesteps[: last + 1], context), context)
 
     @torch.no_grad()
@@ -207,13 +212,14 @@ class DistillationTrainer(Generic[Network]):
         return Samples(paired.latents[indices].to(self._device), paired.contexts.take(indices))
 
     def _draw_indices(self, count: int) -> Tensor:
-        return torch.randint(count, (self.config.batch_size,), generator=self.generator)
+        return self._share.of(torch.randint(count, (self.config.batch_size,), generator=self.generator))
 
     def _draw_noise(self, count: int) -> Tensor:
-        return torch.randn((count, *self.material.shape), generator=self.generator).to(self._device)
+        noise = torch.randn((self._share.whole(count), *self.material.shape), generator=self.generator)
+        return self._share.of(noise).to(self._device)
 
     def _draw_timesteps(self, span: TimestepRange, count: int) -> Tensor:
-        return span.draw(count, self.generator).to(self._device)
+        return self._share.of(span.draw(self._share.whole(count), self.generator)).to(self._device)
 
     @torch.no_grad()
     def _make_head(self, seed: int) -> Discriminator:
