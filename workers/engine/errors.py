@@ -8,7 +8,7 @@
     │   ├── PictureUnreadable, PicturesInvalid, SizeUnsupported, SettingsInvalid
     │   └── CheckpointMismatch, TrainingDiverged, TeacherPairsInvalid
     └── TransientError     the surroundings failed: worth another attempt
-        └── OutOfMemory, ModelUnavailable
+        └── OutOfMemory, ModelUnavailable, ProcessesLost
     Interrupted            not an error: the caller asked for a stop and got one
 
 ``code`` is stable: it travels over the pipe, into the job's row and out through the API.
@@ -163,6 +163,12 @@ class ModelUnavailable(TransientError):
     """The hub that holds the base model could not be reached."""
 
     code = "model-unavailable"
+
+
+class ProcessesLost(TransientError):
+    """One of several processes that worked together died, and so the others were ended."""
+
+    code = "processes-lost"
 
 
 class Interrupted(Exception):
