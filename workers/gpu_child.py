@@ -39,9 +39,10 @@ class Child(Protocol):
 class GpuChild:
     """One engine process, used by one thread."""
 
-    def __init__(self, *, device: str, threads: int = 1) -> None:
+    def __init__(self, *, device: str, threads: int = 1, distillation_processes: int = 0) -> None:
         self._device = device
         self._threads = threads
+        self._distillation_processes = distillation_processes
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self.device_name: str | None = None
@@ -57,6 +58,7 @@ class GpuChild:
                 [
                     sys.executable, "-m", "workers.engine.child",
                     "--fd", str(theirs.fileno()), "--device", self._device, "--threads", str(self._threads),
+                    "--distillation-processes", str(self._distillation_processes),
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -26,7 +26,7 @@ def create_supervisor(settings: Settings) -> Supervisor:
     return Supervisor(
         sessions=sessionmaker(sync_engine(settings.worker_dsn)),
         store=ObjectStore.from_settings(settings),
-        child=GpuChild(device=settings.device),
+        child=GpuChild(device=settings.device, distillation_processes=settings.distillation_processes),
         pool=settings.pool,
         lease=settings.lease,
         heartbeat=settings.heartbeat,

@@ -4,57 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from PIL import Image
 
+from tests.engine.child_process import PATIENCE, ChildProcess
 from tests.engine.conftest import random_concept, random_pictures
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.concept import ConceptFile
 
-PATIENCE = 120  # seconds for any one message; nothing here takes more than a few
-Message = TypeVar("Message")
 PLAIN = protocol.GenerateItem("plain", "a red cat", "", seed=1, steps=2, guidance=3.0, width=16, height=16)
-
-
-class ChildProcess:
-    """One child and our end of its pipe."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "workers.engine.child", "--fd", str(theirs.fileno()), "--device", "cpu"]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()
-        self.pipe = Connection(ours.detach())
-        self.ready = self.receive(protocol.Ready)
-
-    def send(self, message: protocol.ToChild) -> None:
-        self.pipe.send(message)
-
-    def receive(self, kind: type[Message], *, until: Callable[[Message], bool] = lambda _: True) -> Message:
-        """Return the next message of this kind, passing over progress and the like; fail on an unexpected end."""
-        while True:
-            assert self.pipe.poll(PATIENCE), "the child is silent"
-            message = self.pipe.recv()
-            if isinstance(message, kind) and until(message):
-                return message
-            assert not isinstance(message, protocol.Failed), message
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        self.pipe.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
     python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--warm-models 2]
+        [--distillation-processes 0]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
 or an out-of-memory costs this process and the attempt at hand, never the supervisor; to abort it, kill it.
@@ -18,8 +19,6 @@ import os
 import queue
 import signal
 import threading
-import time
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -29,12 +28,10 @@ from transformers.utils import logging as transformers_logging
 
 from workers import protocol
 from workers.engine.base_model import BaseModel
-from workers.engine.conditioning import ConceptUse
-from workers.engine.errors import CheckpointMismatch, EngineError, Interrupted, OutOfMemory, SettingsInvalid
-from workers.engine.generation import GenerationRequest, ModelCache, generate
-from workers.engine.perfusion.concept import ConceptFile, KeyLock
-from workers.engine.perfusion.training import train_concept
-from workers.engine.pictures import load_picture
+from workers.engine.dmd.student_file import load_student
+from workers.engine.errors import EngineError, Interrupted, OutOfMemory
+from workers.engine.generation import ModelCache
+from workers.engine.work import Workbench
 
 _log = logging.getLogger(__name__)
 _PARENT_DIED = 3  # exit status
@@ -44,7 +41,7 @@ class Inbox:
     """Work that has arrived, and which of it is to stop."""
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[protocol.Train | protocol.Generate | protocol.Shutdown] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[protocol.Work | protocol.Shutdown] = queue.SimpleQueue()
         self._stops: dict[str, threading.Event] = {}
 
     def put(self, message: protocol.ToChild) -> None:
@@ -59,7 +56,7 @@ class Inbox:
             self._stops[message.request_id] = threading.Event()
         self._messages.put(message)
 
-    def get(self) -> protocol.Train | protocol.Generate | protocol.Shutdown:
+    def get(self) -> protocol.Work | protocol.Shutdown:
         """Wait for the next piece of work."""
         return self._messages.get()
 
@@ -75,12 +72,25 @@ class Inbox:
 class Child:
     """The main loop over one connection."""
 
-    def __init__(self, connection: Connection, *, device: torch.device, batch_size: int, warm_models: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        device: torch.device,
+        batch_size: int,
+        warm_models: int,
+        distillation_processes: int,
+    ) -> None:
         self._connection = connection
         self._device = device
-        self._batch_size = batch_size
         self._inbox = Inbox()
-        self._models = ModelCache(self._load, capacity=warm_models)
+        self._workbench = Workbench(
+            ModelCache(self._load, lambda path, teacher: load_student(Path(path), teacher), capacity=warm_models),
+            batch_size=batch_size,
+            distillation_processes=distillation_processes,
+            say=self._send,
+            should_stop=self._inbox.should_stop,
+        )
 
     def run(self) -> None:
         """Serve until `Shutdown`."""
@@ -106,10 +116,10 @@ class Child:
         except OSError:  # broken pipe or reset
             os._exit(_PARENT_DIED)
 
-    def _answer(self, work: protocol.Train | protocol.Generate) -> protocol.ToParent:
+    def _answer(self, work: protocol.Work) -> protocol.LastWord:
         """Do the work; whatever goes wrong becomes a message, so that one bad job does not cost the warm models."""
         try:
-            return self._train(work) if isinstance(work, protocol.Train) else self._generate(work)
+            return self._workbench.do(work)
         except Interrupted as stopped:
             checkpoint = None if stopped.checkpoint is None else str(stopped.checkpoint)
             return protocol.Stopped(work.request_id, stopped.step, checkpoint)
@@ -124,105 +134,25 @@ class Child:
             _log.exception("unexpected error in %s", work.request_id)
             return protocol.Failed(work.request_id, "internal-error", type(error).__name__, retryable=True)
 
-    def _train(self, work: protocol.Train) -> protocol.Trained:
-        started = time.monotonic()
-        base = self._model(work)
-        scratch = Path(work.scratch_dir)
-        config = base.perfusion.override(work.settings)
-        train = partial(
-            train_concept,
-            base,
-            [load_picture(Path(path)) for path in work.pictures],
-            work.superclass,
-            config,
-            seed=work.seed,
-            checkpoints=scratch,
-            on_progress=lambda step, steps, loss: self._send(
-                protocol.Progress(work.request_id, step, steps, {"loss": loss})
-            ),
-            on_checkpoint=lambda step, path: self._send(protocol.Checkpoint(work.request_id, step, str(path))),
-            should_stop=lambda: self._inbox.should_stop(work.request_id),
-        )
-        try:
-            file = train(resume_from=None if work.resume_from is None else Path(work.resume_from))
-        except CheckpointMismatch as mismatch:  # of another release: the training starts over
-            _log.warning("not resumed: %s", mismatch)
-            file = train(resume_from=None)
-        path = scratch / "concept.safetensors"
-        size = file.save(path)
-        metrics = {**file.scores, "seconds": round(time.monotonic() - started, 3)}
-        return protocol.Trained(work.request_id, str(path), metrics, size)
-
-    def _generate(self, work: protocol.Generate) -> protocol.Generated:
-        base = self._model(work)
-        failures: list[protocol.ItemFailure] = []
-        accepted: list[tuple[protocol.GenerateItem, GenerationRequest]] = []
-        for item in work.items:
-            try:
-                accepted.append((item, _request(base, item)))
-            except EngineError as error:
-                failures.append(_failure(item, error))
-        answers = generate(
-            base,
-            [request for _, request in accepted],
-            batch_size=self._batch_size,
-            on_progress=lambda step, steps: self._send(protocol.Progress(work.request_id, step, steps)),
-            should_stop=lambda: self._inbox.should_stop(work.request_id),
-        )
-        outputs: list[protocol.GeneratedImage] = []
-        for number, ((item, _), answer) in enumerate(zip(accepted, answers, strict=True)):
-            if isinstance(answer, EngineError):
-                failures.append(_failure(item, answer))
-                continue
-            path = Path(work.scratch_dir) / f"image-{number:04d}.png"
-            answer.save(path)
-            outputs.append(protocol.GeneratedImage(item.item_id, str(path), answer.width, answer.height, item.seed))
-        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
-
-    def _model(self, work: protocol.Train | protocol.Generate) -> BaseModel:
-        if work.model not in self._models:
-            self._send(protocol.Loading(work.request_id, work.model))
-        return self._models.get(work.model)
-
     def _load(self, model: str) -> BaseModel:
         # bfloat16 keeps float32's range: no loss scaling, no overflow. CPUs are slower with it, so they get float32.
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
         return BaseModel.load(model, device=self._device, dtype=dtype)
 
 
-def _request(base: BaseModel, item: protocol.GenerateItem) -> GenerationRequest:
-    """Open an item's concept files; raises PermanentError."""
-    return GenerationRequest(
-        prompt=item.prompt,
-        negative_prompt=item.negative_prompt,
-        seed=item.seed,
-        steps=item.steps,
-        guidance=item.guidance,
-        width=item.width,
-        height=item.height,
-        concepts=tuple(_concept_use(base, use) for use in item.concepts),
-    )
-
-
-def _concept_use(base: BaseModel, use: protocol.ConceptUse) -> ConceptUse:
-    if use.key_lock not in set(KeyLock):
-        raise SettingsInvalid(f"key lock {use.key_lock!r} is none of {', '.join(KeyLock)}")
-    concept = base.adopt(ConceptFile.load(Path(use.path)))
-    return ConceptUse(use.name, concept, use.gate_bias, use.gate_temperature, KeyLock(use.key_lock))
-
-
-def _failed(work: protocol.Train | protocol.Generate, error: EngineError) -> protocol.Failed:
+def _failed(work: protocol.Work, error: EngineError) -> protocol.Failed:
     return protocol.Failed(work.request_id, error.code, str(error), error.retryable)
-
-
-def _failure(item: protocol.GenerateItem, error: EngineError) -> protocol.ItemFailure:
-    return protocol.ItemFailure(item.item_id, error.code, str(error), error.retryable)
 
 
 def _device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device("cuda", 0) if wanted == "cuda" else torch.device(wanted)
+
+
+def _distillation_processes(wanted: int, device: str) -> int:
+    """The most to use: as many as are wanted, or, for 0, one on each GPU unless the child was given a certain one."""
+    return wanted or (torch.cuda.device_count() if device in {"auto", "cuda"} else 0) or 1
 
 
 def _device_name(device: torch.device) -> str:
@@ -236,7 +166,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per operator")
     parser.add_argument("--batch-size", type=int, default=8, help="most pictures drawn at once")
-    parser.add_argument("--warm-models", type=int, default=2, help="most base models kept loaded")
+    parser.add_argument("--warm-models", type=int, default=2, help="most base models and students kept loaded")
+    parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     transformers_logging.disable_progress_bar()
@@ -246,7 +177,13 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     device = _device(options.device)
-    Child(Connection(options.fd), device=device, batch_size=options.batch_size, warm_models=options.warm_models).run()
+    Child(
+        Connection(options.fd),
+        device=device,
+        batch_size=options.batch_size,
+        warm_models=options.warm_models,
+        distillation_processes=_distillation_processes(options.distillation_processes, options.device),
+    ).run()
 
 
 if __name__ == "__main__":

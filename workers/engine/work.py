@@ -1,0 +1,246 @@
+"""What the GPU child can be asked to do: a method for each piece of work in `workers.protocol`.
+
+Each returns its last word and raises what went wrong; what was heard and done on the way is told by ``say``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from workers import protocol
+from workers.engine.base_model import BaseModel
+from workers.engine.conditioning import ConceptUse
+from workers.engine.dmd.config import DistillationConfig
+from workers.engine.dmd.order import DistillationOrder, FinishedStudent, carry_out
+from workers.engine.dmd.teacher_pairs import PairPlan, draw_shard
+from workers.engine.errors import CheckpointMismatch, EngineError, SettingsInvalid, TeacherPairsInvalid
+from workers.engine.generation import GenerationRequest, ModelCache, generate
+from workers.engine.perfusion.concept import ConceptFile, KeyLock
+from workers.engine.perfusion.training import train_concept
+from workers.engine.pictures import load_picture
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Workbench:
+    """The models at hand, and how one piece of work after another is done with them."""
+
+    def __init__(
+        self,
+        models: ModelCache,
+        *,
+        batch_size: int,
+        distillation_processes: int,
+        say: Callable[[protocol.ToParent], None],
+        should_stop: Callable[[str], bool],
+    ) -> None:
+        self._models = models
+        self._batch_size = batch_size
+        self._most_processes = distillation_processes
+        self._say = say
+        self._should_stop = should_stop
+
+    def do(self, work: protocol.Work) -> protocol.LastWord:
+        """Do one piece of work; raises EngineError, Interrupted and errors of the device."""
+        match work:
+            case protocol.Train():
+                return self._train(work)
+            case protocol.Generate():
+                return self._generate(work)
+            case protocol.DrawPairs():
+                return self._draw_pairs(work)
+            case protocol.Distill():
+                return self._distill(work)
+
+    def _train(self, work: protocol.Train) -> protocol.Trained:
+        started = time.monotonic()
+        base = self._model(work)
+        scratch = Path(work.scratch_dir)
+        train = partial(
+            train_concept,
+            base,
+            [load_picture(Path(path)) for path in work.pictures],
+            work.superclass,
+            base.perfusion.override(work.settings),
+            seed=work.seed,
+            checkpoints=scratch,
+            on_progress=lambda step, steps, loss: self._say(
+                protocol.Progress(work.request_id, step, steps, {"loss": loss})
+            ),
+            on_checkpoint=partial(self._say_checkpoint, work.request_id),
+            should_stop=partial(self._should_stop, work.request_id),
+        )
+        file = _resumed(lambda checkpoint: train(resume_from=checkpoint), work.resume_from)
+        path = scratch / "concept.safetensors"
+        size = file.save(path)
+        metrics = {**file.scores, "seconds": round(time.monotonic() - started, 3)}
+        return protocol.Trained(work.request_id, str(path), metrics, size)
+
+    def _generate(self, work: protocol.Generate) -> protocol.Generated:
+        base = self._model(work, work.student)
+        failures: list[protocol.ItemFailure] = []
+        accepted: list[tuple[protocol.GenerateItem, GenerationRequest]] = []
+        for item in work.items:
+            try:
+                accepted.append((item, _request(base, item)))
+            except EngineError as error:
+                failures.append(_failure(item, error))
+        answers = generate(
+            base,
+            [request for _, request in accepted],
+            batch_size=self._batch_size,
+            on_progress=partial(self._say_progress, work.request_id),
+            should_stop=partial(self._should_stop, work.request_id),
+        )
+        outputs: list[protocol.GeneratedImage] = []
+        for number, ((item, _), answer) in enumerate(zip(accepted, answers, strict=True)):
+            if isinstance(answer, EngineError):
+                failures.append(_failure(item, answer))
+                continue
+            path = Path(work.scratch_dir) / f"image-{number:04d}.png"
+            answer.save(path)
+            outputs.append(protocol.GeneratedImage(item.item_id, str(path), answer.width, answer.height, item.seed))
+        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
+
+    def _draw_pairs(self, work: protocol.DrawPairs) -> protocol.PairsDrawn:
+        base = self._model(work)
+        plan = _plan(base, base.distillation.override(work.settings), _prompts(base, work.prompts), work.wanted)
+        path = draw_shard(
+            base,
+            plan,
+            work.shard,
+            Path(work.scratch_dir),
+            batch_size=self._batch_size,
+            on_progress=partial(self._say_progress, work.request_id),
+            should_stop=partial(self._should_stop, work.request_id),
+        )
+        return protocol.PairsDrawn(work.request_id, str(path), path.stat().st_size)
+
+    def _distill(self, work: protocol.Distill) -> protocol.Distilled:
+        started = time.monotonic()
+        base = self._model(work)
+        config, prompts = base.distillation.override(work.settings), _prompts(base, work.prompts)
+        pairs = None
+        if work.wanted is not None:
+            plan = _plan(base, config, prompts, work.wanted)
+            pairs = _lay_out(plan, work.pairs, Path(work.scratch_dir) / "plan")
+
+        def distil(checkpoint: Path | None) -> FinishedStudent:
+            order = DistillationOrder(
+                model=work.model,
+                prompts=prompts,
+                settings=work.settings,
+                pairs=pairs,
+                seed=work.seed,
+                resume_from=checkpoint,
+                folder=Path(work.scratch_dir),
+            )
+            return carry_out(
+                order,
+                base,
+                processes=_divisor(config.batch_size, self._most_processes),
+                on_progress=partial(self._say_progress, work.request_id),
+                on_preview=lambda step, path: self._say(protocol.Preview(work.request_id, step, str(path))),
+                on_checkpoint=partial(self._say_checkpoint, work.request_id),
+                should_stop=partial(self._should_stop, work.request_id),
+            )
+
+        student = _resumed(distil, work.resume_from)
+        metrics = {**student.signals, "seconds": round(time.monotonic() - started, 3)}
+        return protocol.Distilled(
+            work.request_id, str(student.path), student.facts.timesteps, metrics, student.path.stat().st_size
+        )
+
+    def _model(self, work: protocol.Work, student: str | None = None) -> BaseModel:
+        if (work.model, student) not in self._models:
+            self._say(protocol.Loading(work.request_id, work.model))
+        return self._models.get(work.model, student)
+
+    def _say_progress(self, request_id: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
+        self._say(protocol.Progress(request_id, step, steps, dict(metrics or {})))
+
+    def _say_checkpoint(self, request_id: str, step: int, path: Path) -> None:
+        self._say(protocol.Checkpoint(request_id, step, str(path)))
+
+
+def _resumed(train: Callable[[Path | None], T], checkpoint: str | None) -> T:
+    """Train on from a checkpoint; one that does not fit (it is of another release) means starting over."""
+    if checkpoint is not None:
+        try:
+            return train(Path(checkpoint))
+        except CheckpointMismatch as mismatch:
+            _log.warning("not resumed: %s", mismatch)
+    return train(None)
+
+
+def _prompts(base: BaseModel, given: tuple[str, ...]) -> tuple[str, ...]:
+    """What to distil with: what was given, or what the model brings; raises SettingsInvalid for neither."""
+    prompts = given or base.prompts
+    if not prompts:
+        raise SettingsInvalid(f"model {base.name!r} brings no prompts, so a distillation needs some")
+    return prompts
+
+
+def _plan(
+    base: BaseModel, config: DistillationConfig, prompts: Sequence[str], wanted: protocol.PairsWanted
+) -> PairPlan:
+    """The plan of a distillation's pairs, the same wherever it is made; raises SettingsInvalid."""
+    return PairPlan.of(
+        base,
+        prompts,
+        count=wanted.count,
+        seed=wanted.seed,
+        steps=wanted.steps,
+        guidance=config.guidance,
+        shards=wanted.shards,
+    )
+
+
+def _divisor(batch_size: int, most: int) -> int:
+    """The largest number of processes that can share a batch evenly."""
+    return max(count for count in range(1, most + 1) if batch_size % count == 0)
+
+
+def _lay_out(plan: PairPlan, shards: Sequence[str], folder: Path) -> Path:
+    """Make the folder that a plan and its shards are read from; raises TeacherPairsInvalid."""
+    if len(shards) != plan.shards:
+        raise TeacherPairsInvalid(f"{len(shards)} shards of pairs where {plan.shards} are due")
+    folder.mkdir(exist_ok=True)
+    plan.save(folder)
+    for index, shard in enumerate(shards):
+        place = plan.path(folder, index)
+        place.unlink(missing_ok=True)
+        place.symlink_to(Path(shard).absolute())
+    return folder
+
+
+def _request(base: BaseModel, item: protocol.GenerateItem) -> GenerationRequest:
+    """Open an item's concept files; raises PermanentError."""
+    return GenerationRequest(
+        prompt=item.prompt,
+        negative_prompt=item.negative_prompt,
+        seed=item.seed,
+        steps=item.steps,
+        guidance=item.guidance,
+        width=item.width,
+        height=item.height,
+        concepts=tuple(_concept_use(base, use) for use in item.concepts),
+    )
+
+
+def _concept_use(base: BaseModel, use: protocol.ConceptUse) -> ConceptUse:
+    if use.key_lock not in set(KeyLock):
+        raise SettingsInvalid(f"key lock {use.key_lock!r} is none of {', '.join(KeyLock)}")
+    concept = base.adopt(ConceptFile.load(Path(use.path)))
+    return ConceptUse(use.name, concept, use.gate_bias, use.gate_temperature, KeyLock(use.key_lock))
+
+
+def _failure(item: protocol.GenerateItem, error: EngineError) -> protocol.ItemFailure:
+    return protocol.ItemFailure(item.item_id, error.code, str(error), error.retryable)
