@@ -25,19 +25,7 @@ from core.jobs.states import AttemptOutcome, JobStage, JobState
 from core.storage.s3 import ObjectStore
 from workers.gpu_child import Child, ChildLost
 from workers.leases import LeaseKeeper
-from workers.protocol import (
-    Failed,
-    Generated,
-    Loading,
-    Progress,
-    Ready,
-    Stop,
-    Stopped,
-    ToParent,
-    Train,
-    Trained,
-    Work,
-)
+from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Work
 
 log = structlog.get_logger()
 
@@ -60,7 +48,8 @@ class Patience:
 
     working: float = 600.0  # one step, on the slowest device we know of
     loading: float = 1800.0  # a model that comes from a hub
-    stopping: float = 30.0  # after it was asked to stop
+    stopping: float = 30.0  # after it was asked to stop what nobody wants
+    giving_way: float = 300.0  # after it was asked to stop for later: the step in hand, then a checkpoint
 
 
 PATIENCE = Patience()
@@ -90,9 +79,9 @@ class Attempt:
     def converse(self, request: Work) -> Iterator[ToParent]:
         """Send ``request`` and yield what the engine says, up to its last word.
 
-        Progress is written as it comes. Asks the engine to stop when every job was canceled or the worker drains a
-        training, and raises LeaseLost once nothing of the batch is ours. Raises ChildLost, also for an engine that is
-        silent for too long or answers something else.
+        Progress is written as it comes. Asks the engine to stop when every job was canceled and, unless the work is
+        over in seconds, when it was paused or the worker drains. Raises LeaseLost once nothing of the batch is ours,
+        and ChildLost, also for an engine that is silent for too long or answers something else.
         """
         self.child.send(request)
         asked_to_stop = False
@@ -103,7 +92,9 @@ class Attempt:
                 raise LeaseLost
             if not asked_to_stop and self._should_stop(request):
                 self.child.send(Stop(request.request_id))
-                asked_to_stop, limit, heard_at = True, self.patience.stopping, time.monotonic()
+                asked_to_stop, heard_at = True, time.monotonic()
+            if asked_to_stop:
+                limit = self.patience.giving_way if self._is_wanted() else self.patience.stopping
             if message is None:
                 if time.monotonic() - heard_at > limit:
                     self._disown(f"The engine was silent for {limit:.0f} s.")
@@ -119,7 +110,7 @@ class Attempt:
                     self._tell_progress(message)
                 case _:
                     yield message
-            if isinstance(message, Trained | Generated | Stopped | Failed):
+            if isinstance(message, LastWord):
                 return
 
     def _limit_after(self, message: ToParent) -> float:
@@ -135,9 +126,14 @@ class Attempt:
     def _is_wanted(self) -> bool:
         return any(self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id) for job in self.jobs)
 
+    def _is_paused(self) -> bool:
+        return any(self.keeper.pause_requested(job.id) for job in self.jobs)
+
     def _should_stop(self, request: Work) -> bool:
-        # A generation is over in seconds, so a drain lets it finish; a training is checkpointed and given back.
-        return not self._is_wanted() or (isinstance(request, Train) and self.is_draining())
+        # A generation is over in seconds, so a drain lets it finish. Everything else can take minutes and is given
+        # back: trainings and distillations with a checkpoint, a shard of pairs (cut to minutes) to be drawn again.
+        gives_way = not isinstance(request, Generate)
+        return not self._is_wanted() or (gives_way and (self.is_draining() or self._is_paused()))
 
     def _tell_progress(self, message: Progress) -> None:
         now = time.monotonic()
@@ -154,12 +150,20 @@ class Attempt:
         progress: Mapping[str, Any] | None = None,
         checkpoint: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write how far every job of the batch is; a database that does not answer costs only the news."""
+        """Write how far every job of the batch is, as `tell` does."""
+
+        def write(session: Session) -> None:
+            for job in sorted(self.jobs, key=lambda job: job.id):  # everybody locks in this order
+                if self.keeper.is_held(job.id):
+                    execution.report(session, job, stage=stage, progress=progress, checkpoint=checkpoint)
+
+        self.tell(write)
+
+    def tell(self, write: Callable[[Session], None]) -> None:
+        """Run ``write`` in one transaction; a database that does not answer costs only the news."""
         try:
             with self.sessions.begin() as session:
-                for job in sorted(self.jobs, key=lambda job: job.id):  # everybody locks in this order
-                    if self.keeper.is_held(job.id):
-                        execution.report(session, job, stage=stage, progress=progress, checkpoint=checkpoint)
+                write(session)
         except _OUTAGES as error:
             log.warning("report.failed", error=str(error))
 

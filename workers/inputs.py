@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.catalog import statements as catalog
+from core.catalog.models import Model
 from core.jobs import statements
 from core.storage.s3 import ObjectMissing, ObjectStore
 
@@ -23,11 +25,35 @@ def require(wanted: Iterable[str], present: Mapping[str, Path]) -> None:
         raise InputMissing(f"Files that the job needs are gone or were changed: {', '.join(missing)}.")
 
 
-def fetch_model(sessions: sessionmaker[Session], model_id: str) -> str:
-    """Where the model lies; raises InputMissing."""
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model lies; of a student that a job made, its teacher's place and its own file."""
+
+    location: str  # folder or hub id
+    student: Path | None = None
+
+
+def fetch_base(sessions: sessionmaker[Session], model_id: str) -> str:
+    """Where a model with a folder of its own lies; raises InputMissing."""
+    with sessions() as session:
+        return _location(session.scalar(catalog.model_named(model_id)), model_id)
+
+
+def fetch_model(sessions: sessionmaker[Session], store: ObjectStore, model_id: str, folder: Path) -> ModelPlace:
+    """Where any model lies, a student's file fetched into the cache ``folder``; raises InputMissing."""
     with sessions() as session:
         model = session.scalar(catalog.model_named(model_id))
-    if model is None:
+        if model is None or model.file_id is None or model.teacher_id is None:
+            return ModelPlace(_location(model, model_id))
+        teacher = _location(session.scalar(catalog.model_named(model.teacher_id)), model.teacher_id)
+        file_id = model.file_id
+    paths = fetch_files(sessions, store, [file_id], folder)
+    require([file_id], paths)
+    return ModelPlace(teacher, paths[file_id])
+
+
+def _location(model: Model | None, model_id: str) -> str:
+    if model is None or model.location is None:
         raise InputMissing(f"Model {model_id} is no longer registered.")
     return model.location
 
@@ -37,7 +63,7 @@ def fetch_files(
 ) -> dict[str, Path]:
     """Local copies of stored files by id; what was deleted or changed meanwhile is left out.
 
-    ``folder`` is a cache: a file lies there under its content hash, so concepts are fetched once per worker.
+    ``folder`` is a cache: a file lies there under its content hash, so a concept or student is fetched once per worker.
     """
     with sessions() as session:
         rows = session.execute(statements.input_files(file_ids)).all()
@@ -46,14 +72,18 @@ def fetch_files(
     for row in rows:
         path = folder / row.sha256
         if not path.exists():
+            partial = path.with_suffix(".partial")
             try:
-                data = store.get(row.key)
+                store.get_file(row.key, partial)
             except ObjectMissing:
                 continue
-            if hashlib.sha256(data).hexdigest() != row.sha256:
+            if _sha256(partial) != row.sha256:
                 continue
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(data)
             partial.rename(path)
         paths[row.id] = path
     return paths
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

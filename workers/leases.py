@@ -1,4 +1,4 @@
-"""Keeping the leases of a batch: a thread that renews them, and hears when one is lost or canceled."""
+"""Keeping the leases of a batch: a thread that renews them, and hears when one is lost, canceled or paused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.jobs import execution
 from core.jobs.execution import ClaimedJob, Held
 
-_LOOK_SECONDS = 1.0  # a cancel is seen within this
+_LOOK_SECONDS = 1.0  # a cancel or a pause is seen within this
 
 log = structlog.get_logger()
 
@@ -45,6 +45,7 @@ class LeaseKeeper:
         self._renewed_at = monotonic()
         self._lost: set[str] = set()
         self._canceled: set[str] = set()
+        self._paused: set[str] = set()
         self._released: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
@@ -68,6 +69,10 @@ class LeaseKeeper:
         """Whether somebody asked for the job to end."""
         return job_id in self._canceled
 
+    def pause_requested(self, job_id: str) -> bool:
+        """Whether somebody asked for the job to be given back, and has not resumed it since."""
+        return job_id in self._paused
+
     def release(self, job_ids: set[str]) -> None:
         """Stop renewing jobs that were ended or given back."""
         self._released |= job_ids
@@ -79,7 +84,7 @@ class LeaseKeeper:
         self._renewed_at = asked_at
 
     def look_once(self) -> None:
-        """See whether anything was lost or canceled, without writing."""
+        """See whether anything was lost, canceled or paused, without writing."""
         self._hear(execution.look)
 
     def _hear(self, ask: Callable[[Session, list[ClaimedJob]], Mapping[int, Held]]) -> None:
@@ -91,8 +96,13 @@ class LeaseKeeper:
         for job in ours:
             if job.token not in held:
                 self._lost.add(job.id)
-            elif held[job.token].cancel_requested:
+                continue
+            if held[job.token].cancel_requested:
                 self._canceled.add(job.id)
+            if held[job.token].pause_requested:
+                self._paused.add(job.id)
+            else:  # resumed
+                self._paused.discard(job.id)
 
     def _keep(self) -> None:
         while not self._stop.wait(min(self._every, _LOOK_SECONDS)):

@@ -24,10 +24,11 @@ from core.errors import StorageUnavailable
 from core.jobs import execution, workers
 from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
+from core.jobs.states import JobKind
 from core.storage.s3 import ObjectStore
 from workers.attempt import PATIENCE, Attempt, LeaseLost, Patience
 from workers.gpu_child import ChildLost, GpuChild
-from workers.handlers import generation, training
+from workers.handlers import distillation, generation, teacher_pairs, training
 from workers.inputs import InputMissing
 from workers.leases import LeaseKeeper
 
@@ -37,7 +38,12 @@ _SESSION = timedelta(minutes=5)  # then the doorbell is done, so that Celery see
 _PULSE_SECONDS = 5.0
 _SCRATCH = "lockstep-worker-"  # then the process id
 
-HANDLERS: Mapping[str, Callable[[Attempt], None]] = {"training": training.run, "generation": generation.run}
+HANDLERS: Mapping[str, Callable[[Attempt], None]] = {
+    JobKind.TRAINING: training.run,
+    JobKind.DISTILLATION: distillation.run,
+    JobKind.GENERATION: generation.run,
+    JobKind.TEACHER_PAIRS: teacher_pairs.run,
+}
 
 
 class Supervisor:
@@ -94,7 +100,7 @@ class Supervisor:
         return taken
 
     def drain(self) -> None:
-        """Claim nothing more; a training in hand is checkpointed and given back."""
+        """Claim nothing more; what is in hand is given back, a training or distillation with a checkpoint."""
         self._draining.set()
 
     def close(self) -> None:

@@ -30,8 +30,15 @@ def run(attempt: Attempt) -> None:
     items = _gather(attempt)
     if not items:
         return
-    location = fetch_model(attempt.sessions, _params(attempt.jobs[0]).model_id)
-    request = Generate(attempt.request_id, model=location, items=tuple(items), scratch_dir=str(attempt.scratch))
+    model_id = _params(attempt.jobs[0]).model_id
+    place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
+    request = Generate(
+        attempt.request_id,
+        model=place.location,
+        items=tuple(items),
+        scratch_dir=str(attempt.scratch),
+        student=None if place.student is None else str(place.student),
+    )
     for message in attempt.converse(request):
         match message:
             case Generated():

@@ -1,0 +1,38 @@
+"""Keeping what a job made: the object first, then its row, in the transaction that ends the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.ids import new_id
+from core.jobs import execution
+from core.jobs.execution import ClaimedJob, Ending
+from core.jobs.products import Product
+from core.jobs.states import JobState
+from core.storage import keys
+from workers.attempt import Attempt
+
+
+def store(attempt: Attempt, job: ClaimedJob, path: Path, *, purpose: str, name: str, media_type: str) -> Product:
+    """Store a file that the engine wrote, waiting out a store that does not answer (`Attempt.persist`)."""
+    key = keys.output(job.id, job.token, name)
+    stored = attempt.persist(lambda: attempt.store.put_file(key, path, media_type=media_type))
+    return Product(new_id("file"), purpose, name, media_type, stored)
+
+
+def succeed(attempt: Attempt, job: ClaimedJob, keep: Callable[[Session], Mapping[str, Any]]) -> None:
+    """End a job with the result that ``keep`` returns for what it wrote, unless the job was canceled or lost."""
+
+    def write(session: Session) -> set[str]:
+        if not execution.hold(session, [job]):
+            return set()
+        if attempt.keeper.cancel_requested(job.id):
+            return execution.finish(session, [Ending(job.id, job.token, JobState.CANCELED, attempt.gpu_seconds())])
+        ending = Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=keep(session))
+        return execution.finish(session, [ending])
+
+    attempt.commit(write)
