@@ -38,6 +38,7 @@ class Group:
     """``processes`` runs of ``python -m module``, each with the same ``task``; all are gone when the block ends."""
 
     def __init__(self, module: str, task: object, *, processes: int) -> None:
+        self._stop_asked = False
         self._folder = tempfile.TemporaryDirectory(prefix="group-")
         path = Path(self._folder.name) / "task"
         path.write_bytes(pickle.dumps(task))
@@ -57,8 +58,7 @@ class Group:
         """Return the next message, or None when none came in time; raises ProcessesLost."""
         ready, _, _ = select.select([self._socket], [], [], seconds)
         if ready:
-            packet = self._socket.recv(_LARGEST)
-            if packet:
+            if packet := self._packet():
                 message: object = pickle.loads(packet)  # noqa: S301 - from our own processes
                 return message
         elif self._launcher.poll() is None:
@@ -67,8 +67,10 @@ class Group:
 
     def stop(self) -> None:
         """Ask for a stop at the next step; asking again changes nothing."""
-        with contextlib.suppress(OSError):  # they have gone, which `receive` will say, or have not read the last one
-            self._socket.send(_STOP, socket.MSG_DONTWAIT)
+        if not self._stop_asked:
+            self._stop_asked = True
+            with contextlib.suppress(OSError):  # they have gone, as `receive` will say
+                self._socket.send(_STOP)
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
@@ -86,8 +88,14 @@ class Group:
         """Pass over messages until nobody is left to send any, but not for ever."""
         deadline = time.monotonic() + _LEAVE_SECONDS
         while (left := deadline - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
-            if not self._socket.recv(_LARGEST):
+            if not self._packet():
                 return
+
+    def _packet(self) -> bytes:
+        """Return what waits to be read, nothing at the end."""
+        with contextlib.suppress(ConnectionResetError):  # said once, if they left without reading of a stop
+            return self._socket.recv(_LARGEST)
+        return self._socket.recv(_LARGEST)
 
 
 class Seat:

@@ -1,0 +1,30 @@
+"""Processes that live and die together, under the real launcher."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.waiting import is_alive, until
+
+# Deaf to SIGTERM as the GPU child is, which its children inherit; and unable to say goodbye when it is killed.
+STARTER = """
+import signal
+from workers.engine.dmd.group import Group
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with Group("tests.engine.dmd.member", None, processes=2) as group:
+    print(group._launcher.pid, flush=True)
+    while True:
+        if (pid := group.receive(1)) is not None:
+            print(pid, flush=True)
+"""
+
+
+def test_no_process_outlives_the_one_that_started_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        family = [int(starter.stdout.readline()) for _ in range(3)]
+        assert all(is_alive(pid) for pid in family)
+        starter.kill()
+    until(lambda: not any(is_alive(pid) for pid in family))
