@@ -45,10 +45,7 @@ class Group:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._launcher = subprocess.Popen(
-                [*_launch(processes), "--module", module, str(path)],
-                stdin=theirs.fileno(),
-                # All are on this machine, and nobody else is to reach their exchange.
-                env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"},
+                [*_launch(processes), "--module", module, str(path)], stdin=theirs.fileno()
             )
 
     def __enter__(self) -> Self:
@@ -139,6 +136,7 @@ class Seat:
 def _launch(processes: int) -> list[str]:
     """Everything that the launcher would otherwise guess, or read from its user's own configuration."""
     return [
+        "env", "GLOO_SOCKET_IFNAME=lo", "NCCL_SOCKET_IFNAME=lo",  # all are on this machine: no network is to see them
         sys.executable, "-m", "accelerate.commands.launch",
         "--multi_gpu",  # on CPUs too, where --cpu would start a single process; which of both is rank.py's to say
         "--num_machines", "1",
