@@ -14,6 +14,8 @@ from core.catalog.models import Model
 from core.jobs import statements
 from core.storage.s3 import ObjectMissing, ObjectStore
 
+_CACHED_STUDENTS = 8
+
 
 class InputMissing(Exception):
     """A file or model that the job names is gone; another attempt cannot help."""
@@ -49,6 +51,7 @@ def fetch_model(sessions: sessionmaker[Session], store: ObjectStore, model_id: s
         file_id = model.file_id
     paths = fetch_files(sessions, store, [file_id], folder)
     require([file_id], paths)
+    _forget_oldest(folder, used=paths[file_id])
     return ModelPlace(teacher, paths[file_id])
 
 
@@ -82,6 +85,14 @@ def fetch_files(
             partial.rename(path)
         paths[row.id] = path
     return paths
+
+
+def _forget_oldest(folder: Path, *, used: Path) -> None:
+    """Keep the students that were used last: each is as large as half a model, and tenants make many."""
+    used.touch()
+    by_use = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for path in by_use[:-_CACHED_STUDENTS]:
+        path.unlink()
 
 
 def _sha256(path: Path) -> str:

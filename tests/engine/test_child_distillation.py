@@ -18,6 +18,7 @@ from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.student_file import load_student
 from workers.engine.tensor_file import read_tensors
+from workers.engine.work import _divisor
 
 WANTED = protocol.PairsWanted(count=5, steps=2, shards=2, seed=100)
 PROMPTS = ("a red cat", "the dog")
@@ -213,3 +214,8 @@ def test_a_student_that_is_none_or_another_models_fails_with_its_code(
     ):
         failed = failure(child, protocol.Generate("generate", model, (), str(tmp_path), student=path))
         assert (failed.code, failed.retryable) == (code, False)
+
+
+@pytest.mark.parametrize(("batch_size", "most", "used"), [(32, 8, 8), (30, 8, 6), (7, 4, 1), (2, 8, 2), (32, 1, 1)])
+def test_as_many_processes_share_a_batch_as_can_do_so_evenly(batch_size: int, most: int, used: int) -> None:
+    assert _divisor(batch_size, most) == used

@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 import psutil
 
 from tests.deployment import serving
+from tests.integration.workers.scripted import IMPATIENT, ScriptedChild
 from tests.waiting import until
 from workers import protocol
 from workers.attempt import Patience
 from workers.gpu_child import GpuChild
-
-
-class ScriptedChild(GpuChild):
-    """The engine's end of the pipe: ``script`` says what is answered to a request."""
-
-    def __init__(self, script: Callable[[Any], list[Any]]) -> None:
-        super().__init__(device="cpu")
-        self.script = script
-        self.killed = 0
-        self._answers: deque[Any] = deque()
-
-    def ensure_running(self) -> None:
-        self.device_name = "script"
-
-    def send(self, message: Any) -> None:
-        self._answers.extend(self.script(message))
-
-    def receive(self, seconds: float) -> Any:
-        answer = self._answers.popleft() if self._answers else None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def kill(self) -> None:
-        self.killed += 1
-        self._answers.clear()
-
-
-IMPATIENT = Patience(working=0.5, loading=0.5, stopping=0.5)
 
 
 def run(deployment, script):
