@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from tests.engine.dmd.test_processes import assert_close
+from tests.engine.dmd.test_processes import assert_close, distance
 from tests.waiting import is_alive
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.order import DistillationOrder, FinishedStudent, carry_out
@@ -95,12 +95,28 @@ def together(alone: tuple[Run, FinishedStudent]) -> tuple[Run, FinishedStudent]:
     return run, run.carry_out()
 
 
-@pytest.fixture
-def _deaf_to_sigterm() -> Iterator[None]:
-    """As the GPU child is, whose processes would inherit that."""
+@pytest.fixture(scope="module")
+def broken(alone: tuple[Run, FinishedStudent]) -> tuple[Run, ProcessesLost, list[psutil.Process]]:
+    """The same, until one of its processes is killed; and which processes there were."""
+    first, _ = alone
+    running: list[psutil.Process] = []
+
+    def kill(step: int) -> None:
+        if step == 3:
+            running.extend(family())
+            running[-1].kill()
+
+    run = Run(
+        replace(first.order, resume_from=first.checkpoints[1], folder=first.order.folder.with_name("broken")),
+        first.base,
+        2,
+    )
+    # As the GPU child does, whose processes would inherit it.
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    yield
+    with pytest.raises(ProcessesLost) as lost:
+        run.carry_out(on_checkpoint=kill)
     signal.signal(signal.SIGTERM, before)
+    return run, lost.value, running
 
 
 def family() -> list[psutil.Process]:
@@ -127,45 +143,36 @@ def test_two_processes_make_the_student_of_one_and_go_on_from_its_checkpoint(
     (one, expected), (two, student) = alone, together
     assert two.steps == list(range(2, 9))
     assert list(two.checkpoints) == list(range(2, 8))
-    for step in (2, 7):
-        assert_close(read_tensors(two.checkpoints[step])[0], read_tensors(one.checkpoints[step])[0], within=1e-3)
-    for name, tensor in read_tensors(expected.path)[0].items():
-        torch.testing.assert_close(read_tensors(student.path)[0][name], tensor, rtol=0, atol=2e-3, msg=name)
+    # From equal states one step differs by rounding; what that grows into after six is still small.
+    for step, within in ((2, 1e-4), (7, 1e-2)):
+        assert_close(read_tensors(two.checkpoints[step])[0], read_tensors(one.checkpoints[step])[0], within=within)
+    ours, theirs = (read_tensors(path)[0] for path in (student.path, expected.path))
+    assert distance(ours, theirs, theirs) < 1e-3
     assert student.signals == pytest.approx(dict(expected.signals), rel=1e-2, abs=1e-4)
     assert (student.facts, load_picture(two.previews[0]).size) == (expected.facts, (64, 64))
 
 
-def test_one_process_goes_on_from_the_checkpoint_of_two(
-    alone: tuple[Run, FinishedStudent], together: tuple[Run, FinishedStudent]
-) -> None:
+def test_one_process_goes_on_from_the_checkpoint_of_two(together: tuple[Run, FinishedStudent]) -> None:
     two, _ = together
     run = Run(replace(two.order, resume_from=two.checkpoints[6], folder=two.order.folder / "back"), two.base, 1)
     run.carry_out()
-    assert_close(read_tensors(run.checkpoints[7])[0], read_tensors(alone[0].checkpoints[7])[0], within=1e-3)
+    assert_close(read_tensors(run.checkpoints[7])[0], read_tensors(two.checkpoints[7])[0], within=1e-4)
 
 
-@pytest.mark.usefixtures("_deaf_to_sigterm")
-def test_a_killed_process_ends_the_others_and_costs_no_more_than_the_steps_since_the_checkpoint(
-    together: tuple[Run, FinishedStudent],
-) -> None:
-    whole, _ = together
-    running: list[psutil.Process] = []
-
-    def kill(step: int) -> None:
-        if step == 3:
-            running.extend(family())
-            running[-1].kill()
-
-    run = Run(replace(whole.order, folder=whole.order.folder / "killed"), whole.base, 2)
-    with pytest.raises(ProcessesLost) as lost:
-        run.carry_out(on_checkpoint=kill)
-    assert lost.value.retryable
+def test_a_killed_process_ends_the_others(broken: tuple[Run, ProcessesLost, list[psutil.Process]]) -> None:
+    _, lost, running = broken
+    assert (lost.code, lost.retryable) == ("processes-lost", True)
     assert len(running) == 3
     assert not any(is_alive(process.pid) for process in running)
 
-    again = replace(whole.order, folder=whole.order.folder / "again", resume_from=run.checkpoints[3])
+
+def test_a_broken_run_goes_on_bit_for_bit_where_it_left_off_and_stops_when_told(
+    together: tuple[Run, FinishedStudent], broken: tuple[Run, ProcessesLost, list[psutil.Process]]
+) -> None:
+    (whole, _), (part, _, _) = together, broken
+    again = replace(part.order, resume_from=part.checkpoints[3], folder=part.order.folder.with_name("again"))
     with pytest.raises(Interrupted) as stopped:
-        Run(again, whole.base, 2).carry_out(stop_after=4)
+        Run(again, part.base, 2).carry_out(stop_after=4)
     assert 4 <= stopped.value.step < 8
     assert stopped.value.checkpoint is not None
     resumed = read_tensors(stopped.value.checkpoint)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,10 +75,13 @@ def assert_close(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *,
     assert {"average", "critic/value", "student/value", "student/exp_avg", "student/exp_avg_sq"} <= kinds.keys()
     for kind in kinds:
         names = [name for name in expected if name.rpartition("/")[0] == kind]
-        ours, theirs = (
-            torch.cat([tensors[name].detach().double().flatten() for name in names]) for tensors in (state, expected)
-        )
-        assert float((ours - theirs).norm() / theirs.norm()) < within, kind
+        assert distance(state, expected, names) < within, kind
+
+
+def distance(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], names: Iterable[str]) -> float:
+    """How far some tensors, put together, are from what is expected, relative to that."""
+    ours, theirs = (torch.cat([of[name].detach().double().flatten() for name in names]) for of in (tensors, expected))
+    return float((ours - theirs).norm() / theirs.norm())
 
 
 def test_shares_put_side_by_side_are_the_whole_of_every_batch() -> None:
