@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 
+from tests.engine.conftest import load
 from workers.engine.perfusion.covariance import Covariance
 from workers.engine.storybook.__main__ import main
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge
@@ -64,6 +66,15 @@ def test_judges_survive_saving(made: Path):
     assert embeddings.norm(dim=1).tolist() == pytest.approx([1.0] * 3, abs=1e-5)
     said = AttributeJudge.load(made / "storybook-judges").read(pictures)
     assert {"class", "colour", "scene"} <= said[0].keys()
+
+
+def test_the_student_is_a_model_of_its_own_with_its_teachers_keys(made: Path):
+    student, teacher = load(made / "storybook-student"), load(made / "storybook")
+    assert student.student is not None
+    assert student.student.key_locked
+    assert torch.equal(student.projections.keys, teacher.projections.keys)
+    assert teacher.prompts
+    assert (made / "cache" / "students" / "students" / "free" / "record.json").exists()
 
 
 def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]):

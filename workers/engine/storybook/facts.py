@@ -24,7 +24,7 @@ PERFUSION: Final = {
 
 # How students are distilled here: the network is a hundredth of those in the papers, and so takes ten times their rate.
 DISTILLATION: Final = {
-    "steps": 1200,
+    "steps": 800,
     "batch_size": 32,
     "lr": 1e-4,
     "critic_lr": 1e-4,
