@@ -51,6 +51,7 @@ def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_gu
         "gate_temperature": 0.15,
         "perfusion": PERFUSION,
         "distillation": DISTILLATION,
+        "default_pairs": 1024,  # half an hour of one CPU core
         "prediction_type": base.denoiser.schedule.prediction.value,
     }
     (folder / "lockstep.json").write_text(json.dumps(facts, indent=2) + "\n")
