@@ -126,15 +126,17 @@ class DistillationTrainer(Generic[Network]):
 
     def _update_student(self) -> Samples:
         config, parts = self.config, []
-        samples = self._draw()
-        matched = samples
+        again: Samples | None = None
         if config.regression_weight > 0 and self.material.pairs is not None:
             again, latents = self._draw_again(self.material.pairs)
             regression = objective.regression_loss(again.x, latents)
             parts.append(config.regression_weight * regression)
             self.signals.add_mean("regression_loss", regression)
-            if config.match_pairs:
-                matched = Samples(torch.cat([samples.x, again.x]), torch.cat([samples.context, again.context]))
+        # Regression by itself looks at no samples but those from its pairs.
+        samples = again if again is not None and not config.has_critic else self._draw()
+        matched = samples
+        if again is not None and config.match_pairs:
+            matched = Samples(torch.cat([samples.x, again.x]), torch.cat([samples.context, again.context]))
         if config.matching_weight > 0:
             parts.append(config.matching_weight * self._matching_loss(matched))
         if self.head is not None:
