@@ -86,8 +86,14 @@ class ObjectStore:
         return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
 
     def put_file(self, key: str, path: Path, *, media_type: str) -> StoredObject:
-        """Write a file's bytes."""
-        return self.put(key, path.read_bytes(), media_type=media_type)
+        """Write a file's bytes, in parts where it is large: a checkpoint may be larger than memory."""
+        described = {"ContentType": media_type, "ChecksumAlgorithm": "SHA256"}
+        with _translated(key), path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            self._client.upload_fileobj(file, self._bucket, key, ExtraArgs=described)
+        return StoredObject(key, size, sha256)
 
     def get(self, key: str) -> bytes:
         """The object's bytes."""
@@ -95,8 +101,9 @@ class ObjectStore:
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write the object's bytes to ``path``."""
-        path.write_bytes(self.get(key))
+        """Write the object's bytes to ``path``, in parts where it is large; after an error the file is none."""
+        with _translated(key), path.open("wb") as file:
+            self._client.download_fileobj(self._bucket, key, file)
 
     def read(self, key: str, *, first: int, last: int) -> Iterator[bytes]:
         """The bytes from ``first`` to ``last`` inclusive, in chunks; the request is made at the call."""
