@@ -1,4 +1,4 @@
-"""What the resources that show jobs have in common: trainings, generations, and jobs of every kind."""
+"""What the resources that show jobs have in common, each of one kind or of every kind."""
 
 from __future__ import annotations
 

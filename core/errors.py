@@ -185,7 +185,7 @@ class ModelNameTaken(Conflict):
 
 
 class ModelNotReady(Conflict):
-    """The student is still being distilled."""
+    """No distillation of the student has succeeded yet."""
 
     code = "model-not-ready"
 

@@ -38,6 +38,10 @@ _STORE_SECONDS = 900.0  # a store that refuses for longer is not down, it says n
 _OUTAGES = (OperationalError, InterfaceError, InternalError)  # Postgres is away, or read-only after a failover
 
 
+class EngineStuck(Exception):
+    """The engine did not give way in time: it is to be killed, and the work, which did no wrong, given back."""
+
+
 class LeaseLost(Exception):
     """None of the batch is ours any more: write nothing, stop the engine."""
 
@@ -69,7 +73,9 @@ class Attempt:
     jitter: Callable[[], float] = random.random
     patience: Patience = PATIENCE
     started_at: float = field(default_factory=time.monotonic)
+    last_checkpoint: str | None = None  # the key of the one that the next attempt would go on from
     _reported_at: float = 0.0
+    _metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def request_id(self) -> str:
@@ -81,7 +87,8 @@ class Attempt:
 
         Progress is written as it comes. Asks the engine to stop when every job was canceled and, unless the work is
         over in seconds, when it was paused or the worker drains. Raises LeaseLost once nothing of the batch is ours,
-        and ChildLost, also for an engine that is silent for too long or answers something else.
+        EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long or
+        answers something else.
         """
         self.child.send(request)
         asked_to_stop = False
@@ -94,10 +101,10 @@ class Attempt:
                 self.child.send(Stop(request.request_id))
                 asked_to_stop, heard_at = True, time.monotonic()
             if asked_to_stop:
-                limit = self.patience.giving_way if self._is_wanted() else self.patience.stopping
+                limit = self.patience.giving_way if self.is_wanted() else self.patience.stopping
             if message is None:
                 if time.monotonic() - heard_at > limit:
-                    self._disown(f"The engine was silent for {limit:.0f} s.")
+                    self._despair(limit, asked_to_stop=asked_to_stop)
                 continue
             if isinstance(message, Ready) or message.request_id != request.request_id:
                 self._disown(f"The engine answered something else: {type(message).__name__}.")
@@ -116,6 +123,12 @@ class Attempt:
     def _limit_after(self, message: ToParent) -> float:
         return self.patience.loading if isinstance(message, Loading) else self.patience.working
 
+    def _despair(self, limit: float, *, asked_to_stop: bool) -> NoReturn:
+        """Wait no longer; work that is only to be done later is not to blame for an engine that did not stop."""
+        if asked_to_stop and self.is_wanted():
+            raise EngineStuck
+        self._disown(f"The engine was silent for {limit:.0f} s.")
+
     def _disown(self, why: str) -> NoReturn:
         self.child.kill()
         raise ChildLost(why)
@@ -123,7 +136,8 @@ class Attempt:
     def _is_ours(self) -> bool:
         return any(self.keeper.is_held(job.id) for job in self.jobs)
 
-    def _is_wanted(self) -> bool:
+    def is_wanted(self) -> bool:
+        """Whether any of the batch is still ours, and not canceled."""
         return any(self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id) for job in self.jobs)
 
     def _is_paused(self) -> bool:
@@ -133,14 +147,15 @@ class Attempt:
         # A generation is over in seconds, so a drain lets it finish. Everything else can take minutes and is given
         # back: trainings and distillations with a checkpoint, a shard of pairs (cut to minutes) to be drawn again.
         gives_way = not isinstance(request, Generate)
-        return not self._is_wanted() or (gives_way and (self.is_draining() or self._is_paused()))
+        return not self.is_wanted() or (gives_way and (self.is_draining() or self._is_paused()))
 
     def _tell_progress(self, message: Progress) -> None:
+        self._metrics = message.metrics or self._metrics  # not every step has any
         now = time.monotonic()
         if now - self._reported_at < _REPORT_SECONDS and message.step < message.steps:
             return
         self._reported_at = now
-        progress = {"step": message.step, "steps": message.steps, **message.metrics}
+        progress = {"step": message.step, "steps": message.steps, **self._metrics}
         self.report(stage=JobStage.WORKING, progress=progress)
 
     def report(
@@ -159,13 +174,14 @@ class Attempt:
 
         self.tell(write)
 
-    def tell(self, write: Callable[[Session], None]) -> None:
-        """Run ``write`` in one transaction; a database that does not answer costs only the news."""
+    def tell(self, write: Callable[[Session], T]) -> T | None:
+        """Run ``write`` in one transaction; if the database does not answer, None comes back and the news is lost."""
         try:
             with self.sessions.begin() as session:
-                write(session)
+                return write(session)
         except _OUTAGES as error:
             log.warning("report.failed", error=str(error))
+            return None
 
     def gpu_seconds(self) -> float:
         """Seconds since the claim, shared evenly by the batch."""
@@ -184,12 +200,12 @@ class Attempt:
                 log.warning("store.unavailable", error=str(error))
                 if not self._is_ours():
                     raise LeaseLost from error
-                if time.monotonic() > give_up_at or self.is_draining() or not self._is_wanted():
+                if time.monotonic() > give_up_at or self.is_draining() or not self.is_wanted():
                     raise
                 time.sleep(_RETRY_SECONDS)
 
-    def commit(self, write: Callable[[Session], set[str]]) -> None:
-        """Run ``write`` in one transaction until it is committed or no lease is ours; its ids are then released.
+    def commit(self, write: Callable[[Session], set[str]]) -> set[str]:
+        """Run ``write`` in one transaction until it is committed or no lease is ours; release and return its ids.
 
         When a commit's answer is lost, the tokens tell whether it happened: writing again finds no row of ours.
         """
@@ -204,7 +220,7 @@ class Attempt:
                 time.sleep(_RETRY_SECONDS)
             else:
                 self.keeper.release(done)
-                return
+                return done
 
     def end(self, job: ClaimedJob, error: JobError) -> None:
         """End one job that failed: back to the queue when another attempt may help, else failed for good."""
@@ -227,10 +243,15 @@ class Attempt:
             if self.keeper.is_held(job.id):
                 self.end(job, error)
 
-    def stop(self) -> None:
-        """Give the batch back unharmed, which does not count as an attempt; what was canceled ends instead."""
+    def stop(self, *, checkpoint: Mapping[str, Any] | None = None) -> None:
+        """Give the batch back unharmed, which does not count as an attempt; what was canceled ends instead.
+
+        ``checkpoint`` is where its one job goes on.
+        """
 
         def write(session: Session) -> set[str]:
+            if checkpoint is not None:
+                execution.report(session, self.jobs[0], checkpoint=checkpoint)
             return execution.requeue(
                 session,
                 [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in self.jobs],

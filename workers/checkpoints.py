@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import structlog
 
 from core.errors import StorageUnavailable
+from core.jobs import execution
 from core.jobs.execution import ClaimedJob
 from core.storage import keys
 from core.storage.s3 import ObjectMissing
@@ -20,6 +22,7 @@ def fetch(attempt: Attempt, job: ClaimedJob) -> Path | None:
     """A local copy of what an earlier attempt left; None where there is nothing, and the work starts over."""
     if job.checkpoint is None:
         return None
+    attempt.last_checkpoint = job.checkpoint["key"]
     path = attempt.scratch / "resume.safetensors"
     try:
         attempt.store.get_file(job.checkpoint["key"], path)
@@ -29,18 +32,53 @@ def fetch(attempt: Attempt, job: ClaimedJob) -> Path | None:
 
 
 def keep(attempt: Attempt, job: ClaimedJob, message: Checkpoint) -> None:
-    """Store a checkpoint; one that cannot be stored costs steps, should this attempt end, and is no reason to wait."""
+    """Store a checkpoint in place of the last one; one that cannot be stored is no reason to wait.
+
+    It then costs steps, should this attempt end. The engine's copy goes: checkpoints are as large as three models.
+    """
     key = keys.checkpoint(job.id, job.token, message.step)
     try:
-        attempt.store.put_file(key, Path(message.path), media_type="application/octet-stream")
+        _store(attempt, key, message.path)
     except StorageUnavailable as error:
         log.warning("checkpoint.not_stored", job=job.id, error=str(error))
-    else:
-        attempt.report(checkpoint={"key": key, "step": message.step})
+        return
+    kept = {"key": key, "step": message.step}
+    if attempt.tell(lambda session: execution.report(session, job, checkpoint=kept)):
+        _forget(attempt, attempt.last_checkpoint)
+        attempt.last_checkpoint = key
 
 
 def give_back(attempt: Attempt, job: ClaimedJob, stopped: Stopped) -> None:
-    """Return a job whose work was stopped, with the checkpoint that the engine left."""
-    if stopped.checkpoint_path is not None:
-        keep(attempt, job, Checkpoint(stopped.request_id, stopped.step, stopped.checkpoint_path))
-    attempt.stop()
+    """Return a job whose work was stopped, with the checkpoint that the engine left.
+
+    A store that does not answer is waited for, unless the worker leaves.
+    """
+    path, key = stopped.checkpoint_path, keys.checkpoint(job.id, job.token, stopped.step)
+    if path is None or not attempt.is_wanted():
+        attempt.stop()
+        return
+    try:
+        attempt.persist(lambda: _store(attempt, key, path))
+    except StorageUnavailable as error:
+        log.warning("checkpoint.not_stored", job=job.id, error=str(error))
+        attempt.stop()
+        return
+    attempt.stop(checkpoint={"key": key, "step": stopped.step})
+    if key != attempt.last_checkpoint:
+        _forget(attempt, attempt.last_checkpoint)
+
+
+def forget(attempt: Attempt) -> None:
+    """Remove the last checkpoint of work that has succeeded."""
+    _forget(attempt, attempt.last_checkpoint)
+
+
+def _store(attempt: Attempt, key: str, path: str) -> None:
+    attempt.store.put_file(key, Path(path), media_type="application/octet-stream")
+    Path(path).unlink()
+
+
+def _forget(attempt: Attempt, key: str | None) -> None:
+    if key is not None:
+        with contextlib.suppress(StorageUnavailable):
+            attempt.store.delete(key)

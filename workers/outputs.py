@@ -14,6 +14,7 @@ from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.products import Product
 from core.jobs.states import JobState
 from core.storage import keys
+from workers import checkpoints
 from workers.attempt import Attempt
 
 
@@ -35,4 +36,5 @@ def succeed(attempt: Attempt, job: ClaimedJob, keep: Callable[[Session], Mapping
         ending = Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=keep(session))
         return execution.finish(session, [ending])
 
-    attempt.commit(write)
+    if attempt.commit(write):  # by now nobody else can be going on from it
+        checkpoints.forget(attempt)

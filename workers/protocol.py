@@ -158,7 +158,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that the work can resume from; the child keeps it until the work ends."""
+    """A file that the work can resume from; the parent removes it once it is stored."""
 
     request_id: str
     step: int

@@ -26,7 +26,7 @@ from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
 from core.jobs.states import JobKind
 from core.storage.s3 import ObjectStore
-from workers.attempt import PATIENCE, Attempt, LeaseLost, Patience
+from workers.attempt import PATIENCE, Attempt, EngineStuck, LeaseLost, Patience
 from workers.gpu_child import ChildLost, GpuChild
 from workers.handlers import distillation, generation, teacher_pairs, training
 from workers.inputs import InputMissing
@@ -150,6 +150,9 @@ class Supervisor:
             self._child.ensure_running()
             HANDLERS[params.kind](attempt)
             self._warm = frozenset({params.model_id})
+        except EngineStuck:
+            self._lose_engine()
+            attempt.stop()
         except ChildLost as error:
             self._lose_engine()
             attempt.give_up(JobError("engine-lost", str(error), retryable=True))

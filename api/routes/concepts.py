@@ -11,7 +11,7 @@ from api.dependencies import Reader, Server, TenantSession, TenantTransactions, 
 from api.pagination import WantedPage, list_of
 from api.schemas.common import ListOf
 from api.schemas.concepts import Concept, ConceptWithVersions, CreateConcept, Version
-from core.catalog.selection import names, select_model
+from core.catalog.selection import names, select_base
 from core.concepts import registry, statements
 from core.db.paging import read_page
 
@@ -23,7 +23,7 @@ async def create_concept(
     body: CreateConcept, caller: Trainer, session: TenantSession, server: Server, response: Response
 ) -> Concept:
     """Create a concept that nothing was learned of yet. A training creates the concept it names by itself."""
-    model = await select_model(session, body.base_model, param="base_model")
+    model = await select_base(session, body.base_model, param="base_model")
     concept = await registry.create(
         session, tenant_id=caller.tenant_id, name=body.name, superclass=body.superclass, model=model
     )

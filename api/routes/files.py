@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request, Response, UploadFile
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response, UploadFile
 from api import content
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
 from api.pagination import WantedPage, list_of
-from api.schemas.common import ListOf
+from api.schemas.common import FilePurpose, ListOf
 from api.schemas.files import File
 from core.db.paging import read_page
 from core.errors import TooLarge
@@ -48,7 +48,7 @@ async def list_files(
     session: TenantSession,
     page: WantedPage,
     server: Server,
-    purpose: Annotated[Literal["picture", "output", "concept"] | None, Query(description="Only these.")] = None,
+    purpose: Annotated[FilePurpose | None, Query(description="Only these.")] = None,
 ) -> ListOf[File]:
     """List files, newest first."""
     rows = partial(statements.files_page, purpose=purpose)

@@ -27,6 +27,9 @@ Superclass = Annotated[
 Time = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
+FilePurpose = Literal["picture", "output", "concept", "pairs", "preview", "student"]
+
+
 class RequestBody(BaseModel):
     """Base of what clients send: a field that is not known is an error, not a silent loss."""
 

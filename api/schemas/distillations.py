@@ -47,7 +47,7 @@ class CreateDistillation(RequestBody):
     pairs: int | None = Field(
         default=None,
         ge=0,
-        le=1_000_000,
+        le=50_000,
         description="Noises whose picture by the teacher is learned by heart; 0 for none. Drawn by jobs of their own.",
     )
     pair_steps: int | None = Field(default=None, ge=1, le=200, description="Steps of the teacher for each of them.")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.common import Resource, Time
+from api.schemas.common import FilePurpose, Resource, Time
 from api.urls import Urls
 from core.files import models
 
@@ -16,7 +16,7 @@ class File(Resource):
 
     id: str = Field(examples=["file_01kaj0c5pmq2v8y4dn6rx3zwte"])
     object: Literal["file"] = "file"
-    purpose: Literal["picture", "output", "concept", "pairs", "preview", "student"] = Field(
+    purpose: FilePurpose = Field(
         description="An uploaded picture, a picture that a generation drew, a trained concept; of a distillation, the "
         "pairs it learns from, a preview on the way, or the student."
     )

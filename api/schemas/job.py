@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -59,9 +59,6 @@ class JobBase(Resource):
     error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
     warnings: list[JobWarning]
     links: JobLinks
-
-
-JobObject = Literal["training", "distillation", "generation", "teacher_pairs"]
 
 
 def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:

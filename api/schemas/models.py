@@ -30,7 +30,7 @@ class Model(Resource):
     object: Literal["model"] = "model"
     name: str = Field(examples=["storybook"])
     kind: Literal["base", "student"]
-    ready: bool = Field(description="False for a student that is still being distilled.")
+    ready: bool = Field(description="False for a student until a distillation of it has succeeded.")
     teacher_id: str | None = Field(description="The base model that a student was distilled from.")
     timesteps: list[int] | None = Field(description="Where a student draws: one step each, without guidance.")
     is_own: bool = Field(description="Whether it is yours alone, and not everybody's.")

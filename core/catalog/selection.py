@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.catalog import statements
 from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
-from core.errors import Conflict, ModelNameTaken, ModelNotBase, ModelNotReady, ModelUnknown, NotFound
+from core.errors import ModelNameTaken, ModelNotBase, ModelNotReady, ModelUnknown, NotFound
 from core.ids import new_id
 
 
@@ -38,27 +38,28 @@ def require_ready(model: Model, *, param: str) -> None:
 
 
 async def reserve_student(session: AsyncSession, *, tenant_id: str, name: str, teacher: Model) -> Model:
-    """The tenant's student of that name, for a distillation to make; raises ModelNameTaken and Conflict.
+    """The tenant's student of that name, held until commit, for a distillation to make; raises ModelNameTaken.
 
-    One that no distillation has succeeded with yet may be tried again, by the same teacher.
+    One that no distillation has succeeded with may be tried again, also with another teacher.
     """
-    facts = facts_of(teacher).model_copy(update={"name": name}).model_dump(mode="json")
-    if await session.scalar(statements.platform_model(name)) is None:
-        statement = statements.reserve_student(
-            model_id=new_id("mdl"),
-            tenant_id=tenant_id,
-            name=name,
-            family=teacher.family,
-            teacher_id=teacher.id,
-            facts=facts,
-        )
-        if (made := (await session.scalars(statement)).one_or_none()) is not None:
-            return made
-    known = await select_model(session, name, param="name")
-    if known.is_ready:
+    if await session.scalar(statements.platform_model(name)) is not None:
         raise ModelNameTaken(f"A model named {name!r} exists already.", param="name")
-    if known.teacher_id != teacher.id:
-        raise Conflict(f"{name!r} is to be a student of another teacher.", param="name")
+    facts = facts_of(teacher).model_copy(update={"name": name}).model_dump(mode="json")
+    statement = statements.reserve_student(
+        model_id=new_id("mdl"),
+        tenant_id=tenant_id,
+        name=name,
+        family=teacher.family,
+        teacher_id=teacher.id,
+        facts=facts,
+    )
+    made = (await session.scalars(statement)).one_or_none()
+    if made is not None:
+        return made
+    known = await session.scalar(statements.own_model(tenant_id, name))
+    if known is None or known.is_ready:  # ready ones are not ours to change, and so not to hold
+        raise ModelNameTaken(f"A model named {name!r} exists already.", param="name")
+    known.teacher_id, known.family, known.facts = teacher.id, teacher.family, facts
     return known
 
 

@@ -49,6 +49,11 @@ def reserve_student(
     return row.on_conflict_do_nothing(index_elements=[Model.tenant_id, Model.name]).returning(Model)
 
 
+def own_model(tenant_id: str, name: str) -> Select[Model]:
+    """The tenant's own model of that name, held until commit."""
+    return select(Model).where(Model.tenant_id == tenant_id, Model.name == name).with_for_update()
+
+
 def complete_student(model_id: str, *, file_id: str, facts: dict[str, Any]) -> ReturningUpdate[str]:
     """Make a reserved student one that can draw; no row comes back where it has become one already."""
     return (
@@ -65,9 +70,9 @@ def upsert_pool(name: str) -> Insert:
 
 
 def model_named(name_or_id: str) -> Select[Model]:
-    """The model of that name or id, as the session's tenant sees it; the platform's before one of its own."""
+    """The model of that name or id, as the session's tenant sees it; its own before the platform's."""
     named = or_(Model.id == name_or_id, Model.name == name_or_id)
-    return select(Model).where(named).order_by(Model.tenant_id.nulls_first()).limit(1)
+    return select(Model).where(named).order_by(Model.tenant_id.nulls_last()).limit(1)
 
 
 def default_model() -> Select[Model]:

@@ -17,8 +17,6 @@ from core.jobs.params import DistillationParams, TeacherPairsParams
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
 
-_PASS = 200  # families of one pass, so that no pass holds locks for long
-
 
 @dataclass(frozen=True)
 class FamilyCounts:
@@ -29,14 +27,13 @@ class FamilyCounts:
 
 
 def settle(session: Session) -> FamilyCounts:
-    """Move every parent whose children have said enough."""
-    unblocked = failed = 0
-    for row in session.execute(statements.SETTLED_FAMILIES, {"limit": _PASS}).all():
-        if row.complete:
-            unblocked += len(session.execute(statements.UNBLOCK, {"job_id": row.id}).all())
-        else:
-            failed += _fail(session, row.id, culprit=row.culprit)
-    return FamilyCounts(unblocked=unblocked, failed=failed)
+    """Move one parent whose children have said enough; a transaction that held several families could deadlock."""
+    row = session.execute(statements.SETTLED_FAMILY).one_or_none()
+    if row is None:
+        return FamilyCounts()
+    if row.complete:
+        return FamilyCounts(unblocked=len(session.execute(statements.UNBLOCK, {"job_id": row.id}).all()))
+    return FamilyCounts(failed=_fail(session, row.id, culprit=row.culprit))
 
 
 def _fail(session: Session, job_id: str, *, culprit: str) -> int:

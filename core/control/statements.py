@@ -41,8 +41,8 @@ RESUME = text("""
 
 # --- jobs that wait for others ----------------------------------------------------------------------------------
 
-# Blocked jobs whose children have all succeeded, or one of which never will, with the first of those.
-SETTLED_FAMILIES = text("""
+# A blocked job whose children have all succeeded, or one of which never will, with the first of those.
+SETTLED_FAMILY = text("""
     SELECT p.id, bool_and(c.state = 'succeeded') AS complete,
         (array_agg(c.id ORDER BY c.finished_at)
             FILTER (WHERE c.state IN ('failed', 'canceled', 'expired')))[1] AS culprit
@@ -50,7 +50,7 @@ SETTLED_FAMILIES = text("""
     WHERE p.blocked
     GROUP BY p.id
     HAVING bool_and(c.state = 'succeeded') OR bool_or(c.state IN ('failed', 'canceled', 'expired'))
-    ORDER BY p.id LIMIT :limit
+    ORDER BY p.id LIMIT 1
 """)
 
 UNBLOCK = text("""

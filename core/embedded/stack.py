@@ -50,7 +50,8 @@ class Part:
 PARTS = (
     Part("api", "api", timedelta(seconds=10)),
     Part("maintain", "workers.maintain", timedelta(seconds=10)),
-    Part("worker", "workers.run", timedelta(seconds=25)),  # it leaves a training at a step, with a checkpoint
+    # It leaves a training or distillation at a step, with a checkpoint: seconds, or minutes where a step takes some.
+    Part("worker", "workers.run", timedelta(seconds=330)),
 )
 
 

@@ -13,13 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.facts import ModelFacts
 from core.catalog.selection import facts_of, reserve_student, select_base
-from core.errors import Invalid, NoPrompts
+from core.errors import Conflict, Invalid, NoPrompts, UnknownPlaceholder
+from core.jobs import statements
 from core.jobs.models import Job
 from core.jobs.params import DistillationParams, PairsWanted, TeacherPairsParams
+from core.jobs.requests import placeholders
 from core.jobs.submission import QueueLimits, submit
 
 _PAIRS_OF_SHARD: Final = 64
-_MOST_SHARDS: Final = 64
+_MOST_PAIRS_OF_SHARD: Final = 256  # minutes of a GPU: what a worker that leaves in the middle has drawn is lost
+_SHARDS: Final = 64  # enough to go round, unless the shards got too large
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,16 @@ async def accept_distillation(
     facts = facts_of(teacher)
     if not request.prompts and not facts.prompts:
         raise NoPrompts(f"The model {teacher.name!r} brings no prompts: give some to distil with.", param="prompts")
+    for place, prompt in enumerate(request.prompts):
+        if named := placeholders(prompt):
+            detail = f"A student learns words, not concepts, but a prompt has <{named[0]}>."
+            raise UnknownPlaceholder(detail, param=f"prompts.{place}")
     seed = request.seed if request.seed is not None else draw_seed()
     wanted = _pairs_wanted(facts, request, seed)
     settings = dict(request.settings) if wanted else {**request.settings, "regression_weight": 0.0}
     student = await reserve_student(session, tenant_id=tenant_id, name=request.name, teacher=teacher)
+    if (live := await session.scalar(statements.live_distillation(student.id))) is not None:
+        raise Conflict(f"The job {live} is making {request.name!r} already.", param="name")
     params = DistillationParams(
         model_id=teacher.id,
         student_id=student.id,
@@ -78,14 +87,14 @@ def _pairs_wanted(facts: ModelFacts, request: DistillationRequest, seed: int) ->
     settled = {**facts.distillation, **request.settings}
     several = len(settled.get("student_timesteps", (0,))) > 1  # pairs say nothing of the steps between
     if request.pairs == 0 or several or settled.get("regression_weight") == 0:
-        if request.pairs:
-            detail = (
-                "Pairs are learned from by regression, which a student of several steps, or a weight of 0, leaves out."
-            )
-            raise Invalid(detail, param="pairs")
+        detail = "Pairs are learned from by regression, which no pairs, several timesteps or a weight of 0 leave out."
+        given = {**request.settings, "pairs": request.pairs, "pair_steps": request.pair_steps}
+        for idle in ("pairs", "pair_steps", "regression_weight"):
+            if given.get(idle):
+                raise Invalid(detail, param=idle)
         return None
     count = request.pairs or facts.default_pairs
-    shards = min(_MOST_SHARDS, -(-count // _PAIRS_OF_SHARD))
+    shards = max(min(_SHARDS, -(-count // _PAIRS_OF_SHARD)), -(-count // _MOST_PAIRS_OF_SHARD))
     return PairsWanted(count=count, steps=request.pair_steps or facts.default_steps, shards=shards, seed=seed)
 
 

@@ -139,11 +139,12 @@ def _let_sleep(session: Session, pool: str, tenant_id: str) -> bool:
 
 def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
     rows = session.execute(statements.TAKE, {"ids": ids, "worker_id": worker_id, "lease": lease}).all()
-    # Rows of jobs that were canceled at this very moment go too: their cancel is about to delete them.
-    session.execute(statements.UNQUEUE, {"ids": ids})
     if not rows:
         return []
+    # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
+    # by now it may have another one, from a resume.
     taken = [row.id for row in rows]
+    session.execute(statements.UNQUEUE, {"ids": taken})
     session.execute(statements.OPEN_ATTEMPTS, {"ids": taken})
     session.execute(statements.CHARGE, {"pool": pool, "ids": taken})
     record(session, [Happening(job_id, Verb.STARTED) for job_id in taken])

@@ -28,7 +28,10 @@ def _listed(states: Iterable[JobState]) -> str:
 
 
 class Job(Base):
-    """One unit of work. Written by the API when it is accepted, then only by whoever holds its lease token."""
+    """One unit of work.
+
+    While it runs, only whoever holds its lease token writes how it goes; requests to cancel or pause come from outside.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (

@@ -112,7 +112,7 @@ LET_SLEEP = text("""
 TAKE = text("""
     UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
         lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued' AND pause_requested_at IS NULL
+    WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
     RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
 """).bindparams(_IDS)
 
@@ -315,6 +315,12 @@ def jobs_page(
     if parent_id is not None:
         query = query.where(Job.parent_id == parent_id)
     return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
+
+
+def live_distillation(student_id: str) -> Select[str]:
+    """The distillation that is to make this student and has not ended."""
+    going_on = Job.kind == "distillation", Job.state.in_(("queued", "running"))
+    return select(Job.id).where(*going_on, Job.params["student_id"].astext == student_id).limit(1)
 
 
 def attempts_of(job_id: str) -> Select[JobAttempt]:

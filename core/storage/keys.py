@@ -17,5 +17,5 @@ def output(job_id: str, token: int, name: str) -> str:
 
 
 def checkpoint(job_id: str, token: int, step: int) -> str:
-    """Where a training may go on after ``step``."""
+    """Where a training or distillation may go on after ``step``."""
     return f"jobs/{job_id}/{token}/checkpoint-{step:06d}.safetensors"

@@ -13,6 +13,18 @@ depends_on = None
 PURPOSES = "'picture', 'output', 'concept'"
 
 
+# An older release can neither run nor show what came with this one.
+REFUSE = f"""
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM models WHERE kind = 'student')
+        OR EXISTS (SELECT FROM jobs WHERE kind IN ('distillation', 'teacher_pairs') OR pause_requested_at IS NOT NULL)
+        OR EXISTS (SELECT FROM files WHERE purpose NOT IN ({PURPOSES}))
+    THEN RAISE EXCEPTION 'students, distillations, their files or paused jobs exist: remove them first';
+    END IF;
+END $$
+"""
+
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.add_column("jobs", sa.Column("pause_requested_at", sa.DateTime(timezone=True), nullable=True))
@@ -55,14 +67,21 @@ def _give_models_to_tenants() -> None:
         "CREATE POLICY api_make ON models FOR INSERT TO lockstep_api "
         "WITH CHECK (tenant_id = (SELECT app_tenant()) AND kind = 'student')"
     )
-    op.execute("GRANT INSERT ON models TO lockstep_api")
+    # Where a student lies is for workers to write.
+    op.execute("GRANT INSERT (id, tenant_id, name, kind, family, teacher_id, facts) ON models TO lockstep_api")
+    op.execute(
+        "CREATE POLICY api_change ON models FOR UPDATE TO lockstep_api "
+        "USING (tenant_id = (SELECT app_tenant()) AND kind = 'student' AND file_id IS NULL)"
+    )
+    op.execute("GRANT UPDATE (teacher_id, family, facts) ON models TO lockstep_api")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("REVOKE INSERT ON models FROM lockstep_api")
+    op.execute(REFUSE)
+    op.execute("REVOKE INSERT, UPDATE ON models FROM lockstep_api")
     op.execute("DROP POLICY api_make ON models")
-    op.execute("DELETE FROM models WHERE kind = 'student'")
+    op.execute("DROP POLICY api_change ON models")
     op.drop_constraint(op.f("uq_models_tenant_id_name"), "models")
     op.create_unique_constraint(op.f("uq_models_name"), "models", ["name"])
     for constraint in ("ck_models_located", "ck_models_place", "ck_models_teacher", "fk_models_file_id"):

@@ -85,9 +85,10 @@ def test_it_reports_progress_previews_and_checkpoints_at_their_steps(
 ) -> None:
     events = Events()
     student = events.distill(tiny, pairs, tmp_path)
-    assert [(step, steps) for step, steps, _ in events.progress] == [(2, 4), (4, 4)]
+    assert [(step, steps) for step, steps, _ in events.progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [bool(signals) for _, _, signals in events.progress] == [False, True, False, True]
     assert {"sample_mean", "sample_spread", "mean_swing", "fake_score_loss", "matching_gradient"} <= set(
-        events.progress[0][2]
+        events.progress[1][2]
     )
     assert student.signals == events.progress[-1][2]
     assert [step for step, _ in events.previews] == [3, 4]
@@ -108,7 +109,7 @@ def test_a_distillation_resumed_from_its_checkpoint_ends_bit_for_bit_as_an_unbro
     expected = whole.distill(tiny, pairs, tmp_path, config=config)
     ended = resumed.distill(tiny, pairs, tmp_path, config=config, resume_from=whole.checkpoints[0][1])
     assert weights_digest(ended.unet) == weights_digest(expected.unet)
-    assert resumed.progress == whole.progress
+    assert resumed.progress == whole.progress[whole.checkpoints[0][0] :]
 
 
 def test_a_stop_leaves_a_checkpoint_that_loses_no_step(tiny: BaseModel, pairs: TeacherPairs, tmp_path: Path) -> None:

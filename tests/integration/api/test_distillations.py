@@ -115,7 +115,10 @@ def test_what_a_student_cannot_do_is_an_error_of_its_own(settled, body, status, 
         ({"teacher": "ready"}, 422, "model-not-base", "teacher"),
         ({"prompts": []}, 422, "no-prompts", "prompts"),
         ({"prompts": [""]}, 422, "validation", "prompts.0"),
+        ({"prompts": ["a <tom>"]}, 422, "unknown-placeholder", "prompts.0"),
         ({"pairs": 10, "timesteps": [999, 499]}, 422, "validation", "pairs"),
+        ({"pairs": 0, "pair_steps": 10}, 422, "validation", "pair_steps"),
+        ({"pairs": 0, "regression_weight": 0.5}, 422, "validation", "regression_weight"),
         ({"timesteps": [499, 999]}, 422, "validation", "timesteps"),
         ({"timesteps": [1000]}, 422, "validation", "timesteps.0"),
         ({"critic_ratio": 0}, 422, "validation", "critic_ratio"),
@@ -135,11 +138,26 @@ def test_concepts_are_not_learned_on_a_student(settled):
     refused(settled.http.post("/v1/trainings", json=body), 422, "model-not-base")
 
 
-def test_a_student_that_no_distillation_made_may_be_tried_again(acme):
+def test_a_student_that_no_distillation_made_may_be_tried_again_also_with_another_teacher(acme):
     job = acme.distil()
+    refused(acme.http.post("/v1/distillations", json={"name": "swift", "prompts": ["a cat"]}), 409, "conflict")
     acme.http.post(f"/v1/distillations/{job['id']}/cancel").raise_for_status()
-    again = acme.distil()
+    again = acme.distil(teacher="other")
     assert again["params"]["model_id"] == job["params"]["model_id"]
+    other, student = (acme.http.get(f"/v1/models/{name}").json() for name in ("other", "swift"))
+    assert (student["teacher_id"], student["size"]) == (other["id"], other["size"])
+
+
+def test_files_can_be_listed_by_what_they_are_for(acme):
+    acme.distilled()
+    (file,) = acme.http.get("/v1/files", params={"purpose": "student"}).json()["data"]
+    assert file["purpose"] == "student"
+
+
+def test_a_concept_cannot_be_made_on_a_student(acme):
+    acme.distilled()
+    body = {"name": "tom", "superclass": "cat", "base_model": "swift"}
+    refused(acme.http.post("/v1/concepts", json=body), 422, "model-not-base")
 
 
 def test_a_student_is_its_tenants_alone(acme, rival):

@@ -65,23 +65,45 @@ def test_a_row_for_another_tenant_is_refused(database, two_tenants):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("owner", "kind"), [(1, "student"), (None, "student"), (None, "base"), (0, "base")], ids=str)
-def test_the_api_makes_students_of_its_own_tenant_and_no_other_models(database, two_tenants, owner, kind):
-    insert = text(
-        "INSERT INTO models (id, tenant_id, name, kind, family, location, teacher_id, facts)"
-        " VALUES (:id, :owner, :id, :kind, 'f', :location, :teacher, '{}')"
-    )
+def insert_model(session, owner, *, kind="student", **more):
+    row = {"id": "mdl_x", "tenant_id": owner, "name": "x", "kind": kind, "family": "f", "facts": "{}", **more}
+    row |= {"teacher_id": "mdl_base"} if kind == "student" else {}
+    columns = ", ".join(row)
+    session.execute(text(f"INSERT INTO models ({columns}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
+
+
+@pytest.fixture
+def base(database):
     with Session(database[WORKER]) as session, session.begin():
-        session.execute(text("INSERT INTO models (id, name, family, location, facts)"
-                             " VALUES ('mdl_base', 'base', 'f', 'l', '{}') ON CONFLICT DO NOTHING"))  # fmt: skip
-    row = {"kind": kind, "location": "l" if kind == "base" else None}
-    row |= {"teacher": None if kind == "base" else "mdl_base"}
-    row |= {"location": "l"} if owner is None else {}
+        session.execute(text("DELETE FROM models"))
+        insert_model(session, None, kind="base", id="mdl_base", name="base", location="here")
+
+
+@pytest.mark.parametrize(("owner", "kind"), [(1, "student"), (None, "student"), (None, "base"), (0, "base")], ids=str)
+def test_the_api_makes_no_models_but_students_of_its_own_tenant(database, two_tenants, base, owner, kind):
+    tenant_id = None if owner is None else two_tenants[owner]
     with api_session(database, two_tenants[0]) as session, pytest.raises(ProgrammingError, match="row-level security"):
-        session.execute(insert, {"id": "mdl_x", "owner": None if owner is None else two_tenants[owner], **row})
+        insert_model(session, tenant_id, kind=kind)
     with api_session(database, two_tenants[0]) as session:
-        own = {"kind": "student", "location": None, "teacher": "mdl_base"}
-        session.execute(insert, {"id": "mdl_y", "owner": two_tenants[0], **own})
+        insert_model(session, two_tenants[0])
+
+
+@pytest.mark.parametrize("column", ["location", "file_id"])
+def test_the_api_cannot_say_where_a_student_lies(database, two_tenants, base, column):
+    with api_session(database, two_tenants[0]) as session, pytest.raises(ProgrammingError, match="permission denied"):
+        insert_model(session, two_tenants[0], **{column: "somewhere"})
+    with api_session(database, two_tenants[0]) as session, pytest.raises(ProgrammingError, match="permission denied"):
+        session.execute(text(f"UPDATE models SET {column} = 'somewhere'"))
+
+
+def test_the_api_changes_only_students_that_are_not_made_yet(database, two_tenants, base):
+    one, two = two_tenants
+    with Session(database[WORKER]) as session, session.begin():
+        insert_model(session, one)
+        insert_model(session, two, id="mdl_z")
+    with api_session(database, one) as session:
+        changed = session.execute(text("UPDATE models SET family = 'g' RETURNING id")).scalars().all()
+    assert changed == ["mdl_x"]
 
 
 @pytest.mark.parametrize("statement", ["SET ROLE lockstep_owner", "SET ROLE lockstep_worker", "DELETE FROM jobs"])

@@ -67,7 +67,9 @@ class Queue:
 
     def distil(self, tenant_id: str, *, name: str = "swift", pairs: int = 130) -> tuple[str, list[str]]:
         """A distillation and the jobs that were made for it."""
-        request = DistillationRequest(name=name, prompts=("a cat", "a dog"), pairs=pairs, pair_steps=2, seed=1)
+        request = DistillationRequest(
+            name=name, prompts=("a cat", "a dog"), pairs=pairs, pair_steps=2 if pairs else None, seed=1
+        )
 
         async def accept(session: AsyncSession) -> str:
             return (await accept_distillation(session, tenant_id, request, limits=LIMITS, draw_seed=lambda: 1)).id

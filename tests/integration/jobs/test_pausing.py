@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from core.errors import NotFound, NotPausable
+from core.jobs import execution
 from core.jobs.execution import Ending, Return, finish, look, requeue
 from core.jobs.recovery import promote, reap
 from core.jobs.states import AttemptOutcome, JobState
@@ -101,6 +102,25 @@ def test_pausing_a_distillation_rests_its_shards_and_resuming_does_not_free_it_b
     queue.resume(tenant, parent)
     queue.maintain()
     assert [job.id for job in queue.claim()] == [parent]
+
+
+def test_a_claim_that_read_the_queue_before_a_pause_and_a_resume_leaves_the_job_its_place(queue, waiting, monkeypatch):
+    """The claim saw the queue row that the pause deleted; the row that the promoter made since is not its to delete."""
+    tenant, job_id = waiting
+    unhurried = execution._take
+
+    def take(session, pool, ids, **named):
+        monkeypatch.setattr(execution, "_take", unhurried)
+        queue.pause(tenant, job_id)
+        queue.resume(tenant, job_id)
+        taken = unhurried(session, pool, ids, **named)  # resumed, and not promoted yet
+        queue.maintain()
+        return taken
+
+    monkeypatch.setattr(execution, "_take", take)
+    queue.claim()
+    queue.maintain()
+    assert queue.job(job_id).state == "running" or [job.id for job in queue.claim()] == [job_id]
 
 
 def test_asking_twice_changes_nothing(queue, waiting):

@@ -240,7 +240,7 @@ async def test_a_pause_reaches_the_shards_and_a_drain_gives_them_back_too(deploy
     assert deployment.column("SELECT outcome FROM job_attempts") == ["returned"] * 2
 
 
-async def test_an_engine_that_does_not_give_way_is_killed(deployment, engine):
+async def test_an_engine_that_does_not_give_way_is_killed_and_its_work_given_back(deployment, engine):
     child = ScriptedChild(engine)
     worker = deployment.supervisor(child=child, patience=replace(PATIENCE, giving_way=0.5))
     await distill(deployment)
@@ -249,7 +249,8 @@ async def test_an_engine_that_does_not_give_way_is_killed(deployment, engine):
         until(lambda: engine.asked)
         worker.drain()
     assert child.killed
-    assert deployment.column("SELECT error ->> 'code' FROM job_attempts") == ["engine-lost"]
+    assert deployment.column("SELECT outcome FROM job_attempts") == ["returned"]
+    assert deployment.column("SELECT attempt FROM jobs WHERE kind = 'teacher_pairs'") == [0]
 
 
 async def test_a_distillation_canceled_at_its_last_step_leaves_no_student(deployment, worker, engine):

@@ -113,6 +113,8 @@ class Distillation:
             if facts["identity"] != self._identity:
                 raise CheckpointMismatch("the checkpoint belongs to a distillation with other inputs or settings")
             self.trainer.restore(tensors, int(facts["step"]))
+        except torch.OutOfMemoryError:  # a RuntimeError, and not the checkpoint's fault
+            raise
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise CheckpointMismatch(f"{path.name} is not a checkpoint of a distillation: {error}") from error
 
@@ -140,14 +142,15 @@ def distill(
 ) -> Student:
     """Run a distillation to its end, in step with its other processes where there are any.
 
-    ``on_progress`` gets step, steps and the signals since the last call (signals.py) every ``report_every`` steps;
+    ``on_progress`` gets step, steps and, every ``report_every`` steps, the signals (signals.py) since it last got any;
     ``on_preview`` a PNG and ``on_checkpoint`` a checkpoint in ``folder``, each every so many steps. When
     ``should_stop`` says so between two steps, a checkpoint is written and Interrupted raised with it. Raises
     TrainingDiverged and, for a wrong ``resume_from``, CheckpointMismatch.
 
     Only the first process writes files. A stop is everyone's, at the same step, whoever asks for it.
     """
-    trainer, config, signals = work.trainer, work.config, {}
+    trainer, config = work.trainer, work.config
+    signals: Mapping[str, float] = {}
     writes = trainer.processes.rank == 0
     if resume_from is not None:
         work.restore_checkpoint(resume_from)
@@ -156,9 +159,10 @@ def distill(
             raise Interrupted(trainer.step_count, work.save_checkpoint(folder) if writes else None)
         trainer.step()
         step, last = trainer.step_count, trainer.step_count == config.steps
-        if step % config.report_every == 0 or last:
+        is_due = step % config.report_every == 0 or last
+        if is_due:
             signals = trainer.signals.report()
-            on_progress(step, config.steps, signals)
+        on_progress(step, config.steps, signals if is_due else {})
         if writes and (step % config.preview_every == 0 or last):
             path = folder / f"preview-{step:06d}.png"
             work.preview().save(path)

@@ -45,7 +45,9 @@ class Group:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._launcher = subprocess.Popen(
-                [*_launch(processes), "--module", module, str(path)], stdin=theirs.fileno()
+                [*_launch(processes), "--module", module, str(path)],
+                stdin=theirs.fileno(),
+                start_new_session=True,  # signals to our group are the supervisor's to act on, not the ranks'
             )
 
     def __enter__(self) -> Self:

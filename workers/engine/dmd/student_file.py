@@ -67,7 +67,9 @@ def load_student(path: Path, teacher: BaseModel) -> BaseModel:
         weights, metadata = read_tensors(path)
         facts = _facts(metadata, teacher)
         unet = _unet(weights, metadata, teacher)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except torch.OutOfMemoryError:  # a RuntimeError, and not the file's fault
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, OverflowError, RuntimeError) as error:
         raise ModelUnreadable(f"{path.name} is not a student's file: {error}") from error
     projections = KeyValueProjections.of(unet)
     attention.install(unet, projections)

@@ -192,7 +192,9 @@ class Journal:
         return cls(path, **json.loads(path.read_text())) if path.exists() else cls(path)
 
     def note(self, name: str, step: int, signals: Mapping[str, float]) -> None:
-        """Note a report, and log it."""
+        """Note a report, and log it; between two of them there is nothing to note."""
+        if not signals:
+            return
         self.signals.append({"step": step, **{key: round(value, 6) for key, value in signals.items()}})
         log.info("%s %s", name, ", ".join(f"{key} {value:.4g}" for key, value in self.signals[-1].items()))
 
