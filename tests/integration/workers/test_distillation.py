@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.control import families, verbs
 from core.db.engine import async_engine, bind_tenant
 from core.jobs.distilling import DistillationRequest, accept_distillation
 from core.jobs.submission import QueueLimits
+from core.storage.s3 import ObjectMissing
 from tests.deployment import POOL, serving
 from tests.integration.workers.scripted import ScriptedChild
 from tests.waiting import until
@@ -250,7 +252,7 @@ async def test_an_engine_that_does_not_give_way_is_killed_and_its_work_given_bac
         worker.drain()
     assert child.killed
     assert deployment.column("SELECT outcome FROM job_attempts") == ["returned"]
-    assert deployment.column("SELECT attempt FROM jobs WHERE kind = 'teacher_pairs'") == [0]
+    assert deployment.column("SELECT attempt FROM jobs WHERE kind = 'teacher_pairs'") == [0] * SHARDS
 
 
 async def test_a_distillation_canceled_at_its_last_step_leaves_no_student(deployment, worker, engine):
@@ -266,16 +268,16 @@ async def test_a_distillation_canceled_at_its_last_step_leaves_no_student(deploy
     assert deployment.column("SELECT purpose FROM files WHERE purpose = 'student'") == []
 
 
-async def test_of_two_distillations_of_one_student_the_second_fails_for_good(deployment, worker):
-    first, second = await distill(deployment), await distill(deployment)
+async def test_a_distillation_whose_student_is_there_already_fails_for_good(deployment, worker):
+    job = await distill(deployment)
     worker.serve()
     let_go_on(deployment)
+    with deployment.sessions.begin() as session:
+        session.execute(text("UPDATE models SET file_id = (SELECT min(id) FROM files) WHERE kind = 'student'"))
     worker.serve()
-    rows = {deployment.job(job.id).state: job.id for job in (first, second)}
-    assert rows.keys() == {"succeeded", "failed"}
-    assert error_code(deployment, rows["failed"]) == "model-name-taken"
-    assert deployment.outcomes(rows["failed"]) == ["failed"]
-    assert len(deployment.column("SELECT id FROM files WHERE purpose = 'student'")) == 1
+    assert error_code(deployment, job.id) == "model-name-taken"
+    assert deployment.outcomes(job.id) == ["failed"]
+    assert deployment.column("SELECT id FROM files WHERE purpose = 'student'") == []
 
 
 async def test_a_shard_that_is_gone_fails_the_distillation_for_good(deployment, worker):
@@ -306,6 +308,8 @@ async def test_a_distillation_whose_engine_is_killed_goes_on_and_its_student_dra
     told = [data["step"] for data in events(deployment, job_id, "distillation.checkpoint")]
     assert told == sorted(set(told))  # no step between two checkpoints was done twice
     assert deployment.outcomes(job_id) == ["failed", "succeeded"]
+    with pytest.raises(ObjectMissing):  # nothing can go on from a checkpoint any more
+        deployment.store.get(deployment.job(job_id).checkpoint["key"])
     result = deployment.job(job_id).result
     drawing = await deployment.generate(model_id=result["model_id"], steps=1, guidance=1)
     worker.serve()
