@@ -76,7 +76,7 @@ async def get(session: AsyncSession, file_id: str) -> File:
 async def delete(transactions: Transactions, store: ObjectStore, file_id: str) -> None:
     """Remove a file's bytes, then its row: what was reported deleted is gone.
 
-    Raises NotFound, Conflict for a file that concepts, models or distillations are made of, and StorageUnavailable,
+    Raises NotFound, Conflict for a file that a concept or a model is made of, and StorageUnavailable,
     after which the file may be deleted again.
     """
     async with transactions() as session:
@@ -85,8 +85,6 @@ async def delete(transactions: Transactions, store: ObjectStore, file_id: str) -
         raise Conflict("This file is a version of a concept: delete the concept instead.", param="id")
     if file.purpose == "student":
         raise Conflict("This file is a student's: models draw with it.", param="id")
-    if file.purpose == "pairs":
-        raise Conflict("This file belongs to a distillation.", param="id")
     await asyncio.to_thread(store.delete, file.key)
     async with transactions() as session:
         await session.execute(statements.delete_file(file_id))

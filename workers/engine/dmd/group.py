@@ -19,7 +19,6 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -35,12 +34,14 @@ _STARTER_DIED = 3  # exit status
 
 
 class Group:
-    """``processes`` runs of ``python -m module``, each with the same ``task``; all are gone when the block ends."""
+    """``processes`` runs of ``python -m module``, each with the same ``task``; all are gone when the block ends.
 
-    def __init__(self, module: str, task: object, *, processes: int) -> None:
+    They read the task from ``folder``, which whoever survives this process is to remove.
+    """
+
+    def __init__(self, module: str, task: object, *, processes: int, folder: Path) -> None:
         self._stop_asked = False
-        self._folder = tempfile.TemporaryDirectory(prefix="group-")
-        path = Path(self._folder.name) / "task"
+        path = folder / "task"
         path.write_bytes(pickle.dumps(task))
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -81,7 +82,6 @@ class Group:
         self._launcher.kill()
         self._launcher.wait()
         self._socket.close()
-        self._folder.cleanup()
 
     def _await_end(self) -> None:
         """Pass over messages until nobody is left to send any, but not for ever."""

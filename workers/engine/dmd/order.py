@@ -125,7 +125,7 @@ def carry_out(
             should_stop=should_stop,
         )
     task = Task(order, base.device.type, base.denoiser.dtype)
-    with Group(_RANK, task, processes=processes) as group:
+    with Group(_RANK, task, processes=processes, folder=order.folder) as group:
         while not isinstance(message := group.receive(_POLL_SECONDS), Stopped | FinishedStudent):
             match message:
                 case Progress(step, steps, signals):
