@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_distillation_that_is_killed_twice_ends_as_an_unbroken_one(distillable
 
         for life, step in enumerate((10, 30)):
             with running("workers.run", settings, tmp_path, name=f"life-{life}") as worker:
-                kill_when(worker.pid, lambda step=step: reached(step))
+                kill_when(worker.pid, partial(reached, step))
         with running("workers.run", settings, tmp_path, name="last"):
             student = lockstep.distillations.wait(job.id, timeout=120).result
             steady = lockstep.distillations.create(name="steady", teacher="tiny", **WANTED)
