@@ -37,7 +37,7 @@ def test_every_shard_is_below_16_mib_and_all_with_room_for_a_student_below_40_mb
 
 
 def test_weights_are_safetensors_only():
-    assert {path.suffix for path in FILES} <= {".json", ".safetensors", ".md", ".png"}
+    assert {path.suffix for path in FILES} <= {".json", ".safetensors", ".md", ".png", ".txt"}
 
 
 def test_the_unet_has_at_most_eight_million_parameters(pipeline: StableDiffusionPipeline):
