@@ -243,10 +243,10 @@ class Attempt:
             if self.keeper.is_held(job.id):
                 self.end(job, error)
 
-    def stop(self, *, checkpoint: Mapping[str, Any] | None = None) -> None:
+    def stop(self, *, checkpoint: Mapping[str, Any] | None = None) -> set[str]:
         """Give the batch back unharmed, which does not count as an attempt; what was canceled ends instead.
 
-        ``checkpoint`` is where its one job goes on.
+        ``checkpoint`` is where its one job goes on. Returns the ids that were still ours.
         """
 
         def write(session: Session) -> set[str]:
@@ -257,4 +257,4 @@ class Attempt:
                 [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in self.jobs],
             )
 
-        self.commit(write)
+        return self.commit(write)

@@ -44,6 +44,7 @@ def keep(attempt: Attempt, job: ClaimedJob, message: Checkpoint) -> None:
         return
     kept = {"key": key, "step": message.step}
     if attempt.tell(lambda session: execution.report(session, job, checkpoint=kept)):
+        Path(message.path).unlink()
         _forget(attempt, attempt.last_checkpoint)
         attempt.last_checkpoint = key
 
@@ -54,7 +55,8 @@ def give_back(attempt: Attempt, job: ClaimedJob, stopped: Stopped) -> None:
     A store that does not answer is waited for, unless the worker leaves.
     """
     path, key = stopped.checkpoint_path, keys.checkpoint(job.id, job.token, stopped.step)
-    if path is None or not attempt.is_wanted():
+    # The engine may have stopped at the very step of its last checkpoint, which is stored, and so not there any more.
+    if path is None or key == attempt.last_checkpoint or not attempt.is_wanted():
         attempt.stop()
         return
     try:
@@ -63,8 +65,7 @@ def give_back(attempt: Attempt, job: ClaimedJob, stopped: Stopped) -> None:
         log.warning("checkpoint.not_stored", job=job.id, error=str(error))
         attempt.stop()
         return
-    attempt.stop(checkpoint={"key": key, "step": stopped.step})
-    if key != attempt.last_checkpoint:
+    if attempt.stop(checkpoint={"key": key, "step": stopped.step}):  # else it is somebody else's to go on from
         _forget(attempt, attempt.last_checkpoint)
 
 
@@ -75,7 +76,6 @@ def forget(attempt: Attempt) -> None:
 
 def _store(attempt: Attempt, key: str, path: str) -> None:
     attempt.store.put_file(key, Path(path), media_type="application/octet-stream")
-    Path(path).unlink()
 
 
 def _forget(attempt: Attempt, key: str | None) -> None:
