@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -26,12 +26,23 @@ J = TypeVar("J", bound=JobBase)
 Shape = Callable[[models.Job, str, Urls], J]
 """Makes what is shown of a job, its model's name and the addresses to link to."""
 
+JobVerb = Callable[[AsyncSession, str], Awaitable[models.Job]]
+"""One of `core.control.verbs`."""
+
 StateFilter = Annotated[JobState | None, Query(description="Only jobs in this state.")]
 
 
 async def show(session: AsyncSession, job: models.Job, shape: Shape[J], urls: Urls) -> J:
     """One job as it is shown."""
     return shape(job, (await names(session, [job.model_id]))[job.model_id], urls)
+
+
+async def act(
+    session: AsyncSession, verb: JobVerb, job_id: str, shape: Shape[J], urls: Urls, *, kind: JobKind | None = None
+) -> J:
+    """Do something to a job of this kind, and show it as it then stands; raises NotFound and what the verb raises."""
+    await get_job(session, job_id, kind=kind)
+    return await show(session, await verb(session, job_id), shape, urls)
 
 
 async def list_jobs(

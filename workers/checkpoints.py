@@ -45,7 +45,7 @@ def keep(attempt: Attempt, job: ClaimedJob, message: Checkpoint) -> None:
     kept = {"key": key, "step": message.step}
     if attempt.tell(lambda session: execution.report(session, job, checkpoint=kept)):
         Path(message.path).unlink()
-        _forget(attempt, attempt.last_checkpoint)
+        forget(attempt)
         attempt.last_checkpoint = key
 
 
@@ -66,19 +66,15 @@ def give_back(attempt: Attempt, job: ClaimedJob, stopped: Stopped) -> None:
         attempt.stop()
         return
     if attempt.stop(checkpoint={"key": key, "step": stopped.step}):  # else it is somebody else's to go on from
-        _forget(attempt, attempt.last_checkpoint)
+        forget(attempt)
 
 
 def forget(attempt: Attempt) -> None:
-    """Remove the last checkpoint of work that has succeeded."""
-    _forget(attempt, attempt.last_checkpoint)
+    """Remove the last checkpoint, which a later one or the result has replaced."""
+    if attempt.last_checkpoint is not None:
+        with contextlib.suppress(StorageUnavailable):
+            attempt.store.delete(attempt.last_checkpoint)
 
 
 def _store(attempt: Attempt, key: str, path: str) -> None:
     attempt.store.put_file(key, Path(path), media_type="application/octet-stream")
-
-
-def _forget(attempt: Attempt, key: str | None) -> None:
-    if key is not None:
-        with contextlib.suppress(StorageUnavailable):
-            attempt.store.delete(key)

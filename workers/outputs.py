@@ -18,11 +18,23 @@ from workers import checkpoints
 from workers.attempt import Attempt
 
 
-def store(attempt: Attempt, job: ClaimedJob, path: Path, *, purpose: str, name: str, media_type: str) -> Product:
-    """Store a file that the engine wrote, waiting out a store that does not answer (`Attempt.persist`)."""
+def store(
+    attempt: Attempt,
+    job: ClaimedJob,
+    path: Path,
+    *,
+    purpose: str,
+    name: str,
+    media_type: str,
+    size: tuple[int, int] | None = None,
+) -> Product:
+    """Store a file that the engine wrote, waiting out a store that does not answer (`Attempt.persist`).
+
+    `size` is a picture's width and height in pixels.
+    """
     key = keys.output(job.id, job.token, name)
     stored = attempt.persist(lambda: attempt.store.put_file(key, path, media_type=media_type))
-    return Product(new_id("file"), purpose, name, media_type, stored)
+    return Product(new_id("file"), purpose, name, media_type, stored, *(size or ()))
 
 
 def succeed(attempt: Attempt, job: ClaimedJob, keep: Callable[[Session], Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.dependencies import Distiller, Reader, Server, TenantSession, TenantTransactions, draw_seed
 from api.idempotency import NewJob
-from api.jobs import StateFilter, list_jobs, read_job, show
+from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.distillations import CreateDistillation, DistillationJob
@@ -15,7 +15,6 @@ from api.waiting import Wait
 from core.control import verbs
 from core.jobs.distilling import accept_distillation
 from core.jobs.models import Job
-from core.jobs.reading import get_job
 from core.jobs.states import JobKind
 
 router = APIRouter(prefix="/v1/distillations", tags=["Distillations"])
@@ -54,19 +53,16 @@ async def get_distillation(
 @router.post("/{job_id}/cancel")
 async def cancel_distillation(job_id: str, _: Distiller, session: TenantSession, server: Server) -> DistillationJob:
     """Cancel a distillation, and the jobs that draw its pairs."""
-    await get_job(session, job_id, kind=JobKind.DISTILLATION)
-    return await show(session, await verbs.cancel(session, job_id), DistillationJob.of, server.urls)
+    return await act(session, verbs.cancel, job_id, DistillationJob.of, server.urls, kind=JobKind.DISTILLATION)
 
 
 @router.post("/{job_id}/pause")
 async def pause_distillation(job_id: str, _: Distiller, session: TenantSession, server: Server) -> DistillationJob:
     """Pause a distillation, and the jobs that draw its pairs. One that runs keeps a checkpoint."""
-    await get_job(session, job_id, kind=JobKind.DISTILLATION)
-    return await show(session, await verbs.pause(session, job_id), DistillationJob.of, server.urls)
+    return await act(session, verbs.pause, job_id, DistillationJob.of, server.urls, kind=JobKind.DISTILLATION)
 
 
 @router.post("/{job_id}/resume")
 async def resume_distillation(job_id: str, _: Distiller, session: TenantSession, server: Server) -> DistillationJob:
     """Let a paused distillation go on where it was."""
-    await get_job(session, job_id, kind=JobKind.DISTILLATION)
-    return await show(session, await verbs.resume(session, job_id), DistillationJob.of, server.urls)
+    return await act(session, verbs.resume, job_id, DistillationJob.of, server.urls, kind=JobKind.DISTILLATION)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.dependencies import Generator, Reader, Server, TenantSession, TenantTransactions, draw_seed
 from api.idempotency import NewJob
-from api.jobs import StateFilter, list_jobs, read_job, show
+from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.generations import CreateGeneration, GenerationJob
@@ -15,7 +15,6 @@ from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_generation
 from core.jobs.models import Job
-from core.jobs.reading import get_job
 from core.jobs.states import JobKind
 
 router = APIRouter(prefix="/v1/generations", tags=["Generations"])
@@ -58,5 +57,4 @@ async def get_generation(
 @router.post("/{job_id}/cancel")
 async def cancel_generation(job_id: str, _: Generator, session: TenantSession, server: Server) -> GenerationJob:
     """Cancel a generation. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
-    await get_job(session, job_id, kind=JobKind.GENERATION)
-    return await show(session, await verbs.cancel(session, job_id), GenerationJob.of, server.urls)
+    return await act(session, verbs.cancel, job_id, GenerationJob.of, server.urls, kind=JobKind.GENERATION)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer, draw_seed
 from api.idempotency import NewJob
-from api.jobs import StateFilter, list_jobs, read_job, show
+from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.trainings import CreateTraining, TrainingJob
@@ -15,7 +15,6 @@ from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_training
 from core.jobs.models import Job
-from core.jobs.reading import get_job
 from core.jobs.states import JobKind
 
 router = APIRouter(prefix="/v1/trainings", tags=["Trainings"])
@@ -59,19 +58,16 @@ async def get_training(
 @router.post("/{job_id}/pause")
 async def pause_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
     """Pause a training. One that runs keeps a checkpoint and is given back by its worker."""
-    await get_job(session, job_id, kind=JobKind.TRAINING)
-    return await show(session, await verbs.pause(session, job_id), TrainingJob.of, server.urls)
+    return await act(session, verbs.pause, job_id, TrainingJob.of, server.urls, kind=JobKind.TRAINING)
 
 
 @router.post("/{job_id}/resume")
 async def resume_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
     """Let a paused training go on where it was."""
-    await get_job(session, job_id, kind=JobKind.TRAINING)
-    return await show(session, await verbs.resume(session, job_id), TrainingJob.of, server.urls)
+    return await act(session, verbs.resume, job_id, TrainingJob.of, server.urls, kind=JobKind.TRAINING)
 
 
 @router.post("/{job_id}/cancel")
 async def cancel_training(job_id: str, _: Trainer, session: TenantSession, server: Server) -> TrainingJob:
     """Cancel a training. One that waits ends at once; one that runs is asked to stop, and ends shortly after."""
-    await get_job(session, job_id, kind=JobKind.TRAINING)
-    return await show(session, await verbs.cancel(session, job_id), TrainingJob.of, server.urls)
+    return await act(session, verbs.cancel, job_id, TrainingJob.of, server.urls, kind=JobKind.TRAINING)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from core.control import statements
-from core.jobs import statements as queue
+from core.control.canceling import cancel_locked
 from core.jobs.events import Happening, Verb, record
 from core.jobs.params import DistillationParams, TeacherPairsParams
 from core.jobs.retry import JobError
-from core.jobs.states import JobState
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,8 @@ def _fail(session: Session, job_id: str, *, culprit: str) -> int:
     family = session.execute(statements.LOCK_FAMILY, {"job_id": job_id}).all()
     if not session.execute(statements.FAIL_BLOCKED, {"job_id": job_id, "error": error.as_dict()}).all():
         return 0
-    queued = [row.id for row in family if row.state == JobState.QUEUED and row.id != job_id]
-    session.execute(statements.CANCEL_QUEUED, {"ids": queued})
-    session.execute(queue.UNQUEUE, {"ids": queued})
-    session.execute(statements.REQUEST_CANCEL, {"ids": [row.id for row in family if row.state == JobState.RUNNING]})
-    record(session, [Happening(job_id, Verb.FAILED), *(Happening(child, Verb.CANCELED) for child in queued)])
+    canceled = cancel_locked(session, [row for row in family if row.id != job_id])
+    record(session, [Happening(job_id, Verb.FAILED), *canceled])
     return 1
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.control import statements
+from core.control.canceling import cancel_locked
 from core.errors import NotCancelable, NotFound, NotPausable
 from core.jobs import statements as queue
 from core.jobs.events import Happening, Verb, record_async
@@ -24,11 +25,7 @@ async def cancel(session: AsyncSession, job_id: str) -> Job:
     job = await _read(session, job_id)
     if JobState(job.state) in {JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED}:
         raise NotCancelable(f"Job {job_id} has already {job.state}.")
-    queued = _ids(family, JobState.QUEUED)
-    await session.execute(statements.CANCEL_QUEUED, {"ids": queued})
-    await session.execute(queue.UNQUEUE, {"ids": queued})
-    await session.execute(statements.REQUEST_CANCEL, {"ids": _ids(family, JobState.RUNNING)})
-    await _record(session, queued, Verb.CANCELED)
+    await record_async(session, await session.run_sync(cancel_locked, family))
     await session.refresh(job)
     return job
 
@@ -37,7 +34,7 @@ async def pause(session: AsyncSession, job_id: str) -> Job:
     """Take what is queued out of the queue; ask the workers of what runs to give it back with a checkpoint."""
     family = [row for row in await _lock_family(session, job_id) if not row.paused]
     job = await _pausable(session, job_id)
-    queued = _ids(family, JobState.QUEUED)
+    queued = [row.id for row in family if row.state == JobState.QUEUED]
     await session.execute(statements.PAUSE, {"ids": [row.id for row in family]})
     await session.execute(queue.UNQUEUE, {"ids": queued})
     await _record(session, queued, Verb.PAUSED)
@@ -75,10 +72,6 @@ async def _pausable(session: AsyncSession, job_id: str) -> Job:
     if JobState(job.state).is_terminal:
         raise NotPausable(f"Job {job_id} has already {job.state}.")
     return job
-
-
-def _ids(family: Iterable[Row[tuple[str, str, bool]]], state: JobState) -> list[str]:
-    return [row.id for row in family if row.state == state]
 
 
 async def _record(session: AsyncSession, ids: Iterable[str], verb: Verb) -> None:

@@ -22,7 +22,8 @@ from tests.benchmarks.report import Report, argument_parser, print_table
 from workers.engine.base_model import BaseModel
 from workers.engine.metrics import ClipGrader
 from workers.engine.pictures import to_pictures
-from workers.engine.storybook.drawing import Drawing, draw_in_processes, load_model, silence_loading
+from workers.engine.quiet import silence_loading
+from workers.engine.storybook.drawing import Drawing, draw_in_processes, load_model
 from workers.engine.storybook.judge_pictures import draw_compositions
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictures, to_tensor
 from workers.engine.storybook.scores import (

@@ -22,7 +22,8 @@ from tests.benchmarks.one_step_setup import QUICK, Models, Size, distil_toys
 from tests.benchmarks.one_step_speed import measure_speed
 from tests.benchmarks.report import Report, argument_parser
 from workers.engine.metrics import ClipGrader
-from workers.engine.storybook.drawing import load_model, silence_loading
+from workers.engine.quiet import silence_loading
+from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge
 
 ROOT = Path(__file__).parents[2]

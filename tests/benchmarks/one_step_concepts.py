@@ -28,8 +28,9 @@ from workers.engine.generation import GenerationRequest, generate
 from workers.engine.metrics import ClipGrader, clip_i, with_floor
 from workers.engine.perfusion.concept import ConceptFile
 from workers.engine.perfusion.training import train_concept
+from workers.engine.quiet import silence_loading
 from workers.engine.storybook.captions import fullest_caption
-from workers.engine.storybook.drawing import load_model, silence_loading
+from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.identity import CLASSES, Identity, is_unseen
 from workers.engine.storybook.judge_pictures import lookalikes, sightings
 from workers.engine.storybook.judges import IdentityJudge, Pictures

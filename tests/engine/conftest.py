@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers.utils import logging as transformers_logging
 
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.concept import Concept
+from workers.engine.quiet import silence_loading
 
 BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
 
@@ -22,7 +22,7 @@ def _one_quiet_thread() -> Iterator[None]:
     """Bit-exactness is stated for one thread; progress bars would fill the log."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    silence_loading()
     yield
     torch.set_num_threads(threads)
 

@@ -23,14 +23,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
 from workers.engine.generation import ModelCache
+from workers.engine.quiet import silence_loading
 from workers.engine.work import Workbench
 
 _log = logging.getLogger(__name__)
@@ -170,8 +169,7 @@ def main() -> None:
     parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()  # it warns of attributes that it wrote into the folder itself
+    silence_loading()
     torch.set_num_threads(options.threads)
     # Signals go to whole groups of processes; when to leave is the supervisor's to say, by Shutdown or end of file.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from core.ids import new_id
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.params import GenerationParams
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
-from core.storage import keys
-from workers import protocol
+from workers import outputs, protocol
 from workers.attempt import Attempt
 from workers.inputs import InputMissing, fetch_files, fetch_model, require
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
-
-_MEDIA_TYPE = "image/png"
 
 
 def run(attempt: Attempt) -> None:
@@ -124,14 +119,18 @@ def _job_id(item_id: str) -> str:
 
 
 def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> list[Product]:
-    made = []
-    for number, image in enumerate(images):
-        name = f"{number}.png"
-        key = keys.output(job.id, job.token, name)
-        path = Path(image.path)
-        stored = attempt.persist(partial(attempt.store.put_file, key, path, media_type=_MEDIA_TYPE))
-        made.append(Product(new_id("file"), "output", name, _MEDIA_TYPE, stored, image.width, image.height))
-    return made
+    return [
+        outputs.store(
+            attempt,
+            job,
+            Path(image.path),
+            purpose="output",
+            name=f"{number}.png",
+            media_type="image/png",
+            size=(image.width, image.height),
+        )
+        for number, image in enumerate(images)
+    ]
 
 
 def _write(

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.student_model import StudentFacts, export_student
+from workers.engine.quiet import silence_loading
 from workers.engine.storybook.distilling import FULL, RECIPES, Recipe, make_students, toy
-from workers.engine.storybook.drawing import silence_loading
 from workers.engine.storybook.facts import GUIDANCE
 from workers.engine.storybook.student_material import Material, Workplace, own_prompts
 from workers.engine.tensor_file import read_tensors, write_tensors

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.group import Seat
 from workers.engine.dmd.order import Checkpoint, Failed, Preview, Progress, Stopped, Task, carry_out_share
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
+from workers.engine.quiet import silence_loading
 
 
 class Accelerated:
@@ -37,8 +36,7 @@ def main() -> None:
     seat, task = Seat(), Seat.task(Path(sys.argv[1]))
     assert isinstance(task, Task)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()  # it warns of attributes that it wrote into the folder itself
+    silence_loading()
     torch.set_num_threads(1)
     try:
         _work(seat, task)

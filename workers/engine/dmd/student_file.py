@@ -27,7 +27,7 @@ from workers.engine import attention
 from workers.engine.attention import KeyValueProjections
 from workers.engine.base_model import BaseModel
 from workers.engine.denoiser import Denoiser
-from workers.engine.dmd.student_model import StudentFacts
+from workers.engine.dmd.student_model import StudentFacts, are_finite, configuration
 from workers.engine.errors import ModelUnreadable, StudentMismatch, TrainingDiverged
 from workers.engine.tensor_file import read_tensors, write_tensors
 
@@ -41,14 +41,14 @@ def save_student(path: Path, unet: UNet2DConditionModel, facts: StudentFacts, te
     that are not finite in it.
     """
     weights = {name: tensor.detach().half() for name, tensor in unet.state_dict().items()}
-    if not _are_finite(weights):
+    if not are_finite(weights):
         raise TrainingDiverged("the student holds weights that are not finite in half precision")
     write_tensors(
         path,
         weights,
         {
             "format": FORMAT,
-            "unet": json.dumps(_configuration(unet)),
+            "unet": json.dumps(configuration(unet)),
             "student": json.dumps(asdict(facts)),
             "teacher": teacher.weights,
             "encoder": teacher.fingerprint,
@@ -98,21 +98,12 @@ def _facts(metadata: Mapping[str, str], teacher: BaseModel) -> StudentFacts:
 
 def _unet(weights: Mapping[str, Tensor], metadata: Mapping[str, str], teacher: BaseModel) -> UNet2DConditionModel:
     """Read the weights into a network like the teacher's."""
-    configuration = _configuration(teacher.denoiser.unet)
-    if json.loads(metadata["unet"]) != json.loads(json.dumps(configuration)):
+    shape = configuration(teacher.denoiser.unet)
+    if json.loads(metadata["unet"]) != json.loads(json.dumps(shape)):
         raise ModelUnreadable("its U-Net is not shaped like its teacher's")
-    if not all(tensor.is_floating_point() for tensor in weights.values()) or not _are_finite(weights):
+    if not all(tensor.is_floating_point() for tensor in weights.values()) or not are_finite(weights):
         raise ModelUnreadable("it holds weights that are not finite numbers")
-    unet = UNet2DConditionModel.from_config(configuration)
+    unet = UNet2DConditionModel.from_config(shape)
     unet.load_state_dict(weights)  # of these names and shapes and no others
     unet.requires_grad_(False).eval().to(device=teacher.device, dtype=teacher.denoiser.dtype)
     return unet
-
-
-def _configuration(unet: UNet2DConditionModel) -> dict[str, object]:
-    """What shapes a network; the rest says where a copy of it came from."""
-    return {key: value for key, value in unet.config.items() if not key.startswith("_")}
-
-
-def _are_finite(weights: Mapping[str, Tensor]) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())

@@ -17,6 +17,7 @@ from typing import Final
 
 import torch
 from diffusers import UNet2DConditionModel
+from torch import Tensor
 
 from workers.engine.errors import ModelUnreadable, TrainingDiverged
 
@@ -52,6 +53,16 @@ class StudentFacts:
                 raise ModelUnreadable(f"the model does not say what kind of student it is: {other!r}")
 
 
+def configuration(unet: UNet2DConditionModel) -> dict[str, object]:
+    """What shapes a network; the rest says where a copy of it came from."""
+    return {key: value for key, value in unet.config.items() if not key.startswith("_")}
+
+
+def are_finite(weights: Mapping[str, Tensor]) -> bool:
+    """Say whether every number is one."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
 def export_student(
     unet: UNet2DConditionModel, facts: StudentFacts, *, name: str, teacher: Path, folder: Path, dtype: torch.dtype
 ) -> None:
@@ -59,10 +70,10 @@ def export_student(
 
     ``dtype`` is that of the stored weights: float16 halves the folder and holds a teacher's float16 weights exactly.
     """
-    plain = UNet2DConditionModel.from_config({key: value for key, value in unet.config.items() if key[0] != "_"})
+    plain = UNet2DConditionModel.from_config(configuration(unet))
     plain.load_state_dict(unet.state_dict())
     plain.to(dtype)
-    if not all(bool(parameter.isfinite().all()) for parameter in plain.parameters()):
+    if not are_finite(plain.state_dict()):
         raise TrainingDiverged(f"the student holds weights that are not finite in {dtype}")
     folder.mkdir(parents=True)
     for part in _SHARED:

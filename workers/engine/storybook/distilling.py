@@ -32,7 +32,7 @@ from workers.engine.dmd.distillation import Distillation, Student, distill
 from workers.engine.dmd.student_model import export_student
 from workers.engine.dmd.teacher_pairs import TeacherPairs
 from workers.engine.errors import Interrupted
-from workers.engine.storybook.drawing import silence_loading
+from workers.engine.quiet import silence_loading
 from workers.engine.storybook.facts import DISTILLATION, GUIDANCE
 from workers.engine.storybook.student_material import (
     Material,

@@ -16,12 +16,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from diffusers.utils import logging as diffusers_logging
 from PIL import Image
-from transformers.utils import logging as transformers_logging
 
 from workers.engine.base_model import BaseModel
 from workers.engine.generation import GenerationRequest, generate
+from workers.engine.quiet import silence_loading
 from workers.engine.storybook.judges import Pictures
 
 _BATCH: Final = 16
@@ -39,13 +38,6 @@ class Drawing:
 def load_model(folder: Path) -> BaseModel:
     """Open a model folder for drawing, in fp32 on the CPU."""
     return BaseModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
-
-
-def silence_loading() -> None:
-    """Keep the libraries' progress bars and remarks on configurations out of this process's output."""
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
 
 
 def draw(base: BaseModel, prompts: Sequence[str], how: Drawing) -> Pictures:

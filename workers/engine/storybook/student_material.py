@@ -22,8 +22,8 @@ from workers.engine.base_model import BaseModel
 from workers.engine.dmd.distillation import RealPictures
 from workers.engine.dmd.teacher_pairs import PairPlan, draw_shard
 from workers.engine.errors import TeacherPairsInvalid
+from workers.engine.quiet import silence_loading
 from workers.engine.storybook.captions import caption
-from workers.engine.storybook.drawing import silence_loading
 from workers.engine.storybook.identity import split_rng
 from workers.engine.storybook.judge_pictures import draw_compositions
 from workers.engine.storybook.judges import to_tensor
