@@ -24,7 +24,7 @@ from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictu
 from workers.engine.storybook.sampling import ATTRIBUTES, OUTDOORS, labels, sample_composition
 from workers.engine.storybook.world import Composition
 
-HELD_OUT: Final = replace(OUTDOORS, pair=0.2, unseen=True)
+HELD_OUT: Final = replace(OUTDOORS, accessory=0.4, pair=0.2, unseen=True)
 """What is asked for: everything that the world can show, also what training keeps apart."""
 
 _FIRST_GROUP: Final = 1 << 31

@@ -26,6 +26,7 @@ from torch.multiprocessing.spawn import spawn
 
 from workers.engine.storybook.batches import Batch, Batches
 from workers.engine.storybook.diffusion import Diffusion, channel_weights, sample_timesteps
+from workers.engine.storybook.localisation import Localisation
 from workers.engine.storybook.networks import load_pipeline, save_pipeline
 from workers.engine.storybook.optimisation import UnetOptimiser
 
@@ -48,9 +49,10 @@ class UnetSettings:
     weight_decay: float = 0.01
     ema: float = 0.9985
     average_every: int = 8
-    studio_share: float = 0.25
+    studio_share: float = 0.15
     studio_only_share: float = 0.0
     object_weight: float = 1.5
+    localisation: float = 0.03
     caption_dropout: float = 0.10
     checkpoint_seconds: float = 240.0
     seed: int = 0
@@ -91,6 +93,7 @@ class UnetTrainer:
         # Torch's fused attention is several times slower than plain products for bf16 on CPUs.
         if settings.fast and settings.device == "cpu":
             self.unet.set_attn_processor(AttnProcessor())
+        self.localisation = Localisation(self.unet, pipeline.tokenizer)
         self.predict = torch.compile(self.unet) if settings.fast else self.unet
         self.parameters: list[Tensor] = list(self.unet.parameters())
         self.ema = [parameter.detach().clone() for parameter in self.parameters]
@@ -114,7 +117,9 @@ class UnetTrainer:
         noisy, target = self.diffusion.noisy_and_target(latents, noise, timesteps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.fast):
             prediction = self.predict(noisy, timesteps, tokens, return_dict=False)[0]  # (B, C, H, W)
-        loss, each = self.diffusion.loss(prediction.float(), target, batch.masks.to(self.device))
+        masks = batch.masks.to(self.device)
+        loss, each = self.diffusion.loss(prediction.float(), target, masks)
+        loss = loss + self.settings.localisation * self.localisation.loss(batch.ids.to(self.device), masks)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
