@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=45.0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=10.0, description="How often a worker renews its leases.")
     max_attempts: int = Field(default=3, description="Attempts of a job before it fails for good.")
-    batch_size: int = Field(default=8, description="Most jobs one claim takes into a batch.")
+    batch_size: int = Field(default=8, description="Most generations one claim takes into a batch.")
+    cohort_size: int = Field(default=4, ge=1, description="Most trainings of one model that run side by side.")
     tenant_max_running: int = Field(default=16, description="Most jobs of one tenant running in a pool at once.")
 
     @field_validator("webhook_allow", "models", mode="before")

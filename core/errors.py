@@ -10,7 +10,7 @@
     │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
     │   ├── UnknownPlaceholder, ConceptUnused, PlaceholderTaken
     │   ├── ModelUnknown, ModelNotBase, NoPrompts
-    │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported
+    │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
@@ -140,6 +140,12 @@ class GuidanceUnsupported(Invalid):
     """The model takes neither guidance nor a negative prompt."""
 
     code = "guidance-unsupported"
+
+
+class KeyLockUnsupported(Invalid):
+    """The concept's version was trained without keys of its own."""
+
+    code = "key-lock-unsupported"
 
 
 class SizeUnsupported(Invalid):

@@ -74,6 +74,7 @@ class Deployment:
             lease=timedelta(seconds=20),
             heartbeat=timedelta(seconds=0.2),
             batch_size=8,
+            cohort_size=4,
             patience=patience,
         )
 

@@ -25,7 +25,7 @@ from core.jobs.states import AttemptOutcome, JobStage, JobState
 from core.storage.s3 import ObjectStore
 from workers.gpu_child import Child, ChildLost
 from workers.leases import LeaseKeeper
-from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Work
+from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Train, Work
 
 log = structlog.get_logger()
 
@@ -72,53 +72,75 @@ class Attempt:
     is_draining: Callable[[], bool]
     jitter: Callable[[], float] = random.random
     patience: Patience = PATIENCE
-    started_at: float = field(default_factory=time.monotonic)
-    last_checkpoint: str | None = None  # the key of the one that the next attempt would go on from
-    _reported_at: float = 0.0
-    _metrics: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: dict[str, str] = field(default_factory=dict)  # by job: the key of what the next attempt goes on from
+    _accounted_at: float = field(default_factory=time.monotonic)
+    _share: float = 0.0  # of the seconds since the claim, for each job that has not ended
+    _ended: set[str] = field(default_factory=set)
+    _reported_at: dict[str, float] = field(default_factory=dict)  # by request
+    _metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)  # by request
 
     @property
     def request_id(self) -> str:
         """The name under which the engine is asked: of this attempt, so that no other one's answer is taken for it."""
-        return f"{self.jobs[0].id}:{self.jobs[0].token}"
+        return f"batch:{self.name(self.jobs[0])}"
+
+    def name(self, job: ClaimedJob) -> str:
+        """The name of one job of the batch, where the engine tells them apart."""
+        return f"{job.id}:{job.token}"
+
+    def folder(self, job: ClaimedJob) -> Path:
+        """A scratch folder of one job's own."""
+        path = self.scratch / job.id
+        path.mkdir(exist_ok=True)
+        return path
 
     def converse(self, request: Work) -> Iterator[ToParent]:
         """Send ``request`` and yield what the engine says, up to its last word.
 
-        Progress is written as it comes. Asks the engine to stop when every job was canceled and, unless the work is
-        over in seconds, when it was paused or the worker drains. Raises LeaseLost once nothing of the batch is ours,
-        EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long or
-        answers something else.
+        Progress is written as it comes. Asks the engine to stop what was canceled and, unless the work is over in
+        seconds, what was paused; everything when the worker drains. Raises LeaseLost once nothing of the batch is
+        ours, EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long
+        or answers something else.
         """
         self.child.send(request)
-        asked_to_stop = False
+        parts = self._parts(request)
+        going_on = set(parts)
         limit, heard_at = self.patience.loading, time.monotonic()
         while True:
             message = self.child.receive(_LISTEN_SECONDS)
             if not self._is_ours():
                 raise LeaseLost
-            if not asked_to_stop and self._should_stop(request):
-                self.child.send(Stop(request.request_id))
-                asked_to_stop, heard_at = True, time.monotonic()
+            for name in [name for name in going_on if self._should_stop(request, parts[name])]:
+                self.child.send(Stop(name))
+                going_on.remove(name)
+                heard_at = time.monotonic()
+            asked_to_stop = not going_on
             if asked_to_stop:
                 limit = self.patience.giving_way if self.is_wanted() else self.patience.stopping
             if message is None:
                 if time.monotonic() - heard_at > limit:
                     self._despair(limit, asked_to_stop=asked_to_stop)
                 continue
-            if isinstance(message, Ready) or message.request_id != request.request_id:
+            if isinstance(message, Ready) or message.request_id not in {request.request_id, *parts}:
                 self._disown(f"The engine answered something else: {type(message).__name__}.")
             if not asked_to_stop:
                 limit, heard_at = self._limit_after(message), time.monotonic()
             match message:
                 case Loading():
-                    self.report(stage=JobStage.LOADING)
+                    self.report(self.jobs, stage=JobStage.LOADING)
                 case Progress():
-                    self._tell_progress(message)
+                    self._tell_progress(message, parts[message.request_id])
                 case _:
                     yield message
-            if isinstance(message, LastWord):
+            if isinstance(message, LastWord) and message.request_id == request.request_id:
                 return
+
+    def _parts(self, request: Work) -> Mapping[str, Sequence[ClaimedJob]]:
+        """What reports and can be stopped by a name of its own: each training of a cohort, all else as a whole."""
+        if not isinstance(request, Train):
+            return {request.request_id: self.jobs}
+        asked = {training.request_id for training in request.trainings}
+        return {name: [job] for job in self.jobs if (name := self.name(job)) in asked}
 
     def _limit_after(self, message: ToParent) -> float:
         return self.patience.loading if isinstance(message, Loading) else self.patience.working
@@ -136,41 +158,37 @@ class Attempt:
     def _is_ours(self) -> bool:
         return any(self.keeper.is_held(job.id) for job in self.jobs)
 
-    def is_wanted(self) -> bool:
-        """Whether any of the batch is still ours, and not canceled."""
-        return any(self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id) for job in self.jobs)
+    def is_wanted(self, *jobs: ClaimedJob) -> bool:
+        """Whether any of these jobs, or of the batch, is still ours and not canceled."""
+        return any(
+            self.keeper.is_held(job.id) and not self.keeper.cancel_requested(job.id) for job in jobs or self.jobs
+        )
 
-    def _is_paused(self) -> bool:
-        return any(self.keeper.pause_requested(job.id) for job in self.jobs)
-
-    def _should_stop(self, request: Work) -> bool:
+    def _should_stop(self, request: Work, jobs: Sequence[ClaimedJob]) -> bool:
         # A generation is over in seconds, so a drain lets it finish. Everything else can take minutes and is given
         # back: trainings and distillations with a checkpoint, a shard of pairs (cut to minutes) to be drawn again.
         gives_way = not isinstance(request, Generate)
-        return not self.is_wanted() or (gives_way and (self.is_draining() or self._is_paused()))
+        is_paused = any(self.keeper.pause_requested(job.id) for job in jobs)
+        return not self.is_wanted(*jobs) or (gives_way and (self.is_draining() or is_paused))
 
-    def _tell_progress(self, message: Progress) -> None:
-        self._metrics = message.metrics or self._metrics  # not every step has any
-        now = time.monotonic()
-        if now - self._reported_at < _REPORT_SECONDS and message.step < message.steps:
+    def _tell_progress(self, message: Progress, jobs: Sequence[ClaimedJob]) -> None:
+        name, now = message.request_id, time.monotonic()
+        self._metrics[name] = message.metrics or self._metrics.get(name, {})  # not every step has any
+        if now - self._reported_at.get(name, 0.0) < _REPORT_SECONDS and message.step < message.steps:
             return
-        self._reported_at = now
-        progress = {"step": message.step, "steps": message.steps, **self._metrics}
-        self.report(stage=JobStage.WORKING, progress=progress)
+        self._reported_at[name] = now
+        progress = {"step": message.step, "steps": message.steps, **self._metrics[name]}
+        self.report(jobs, stage=JobStage.WORKING, progress=progress)
 
     def report(
-        self,
-        *,
-        stage: JobStage | None = None,
-        progress: Mapping[str, Any] | None = None,
-        checkpoint: Mapping[str, Any] | None = None,
+        self, jobs: Sequence[ClaimedJob], *, stage: JobStage | None = None, progress: Mapping[str, Any] | None = None
     ) -> None:
-        """Write how far every job of the batch is, as `tell` does."""
+        """Write how far jobs of the batch are, as `tell` does."""
 
         def write(session: Session) -> None:
-            for job in sorted(self.jobs, key=lambda job: job.id):  # everybody locks in this order
+            for job in sorted(jobs, key=lambda job: job.id):  # everybody locks in this order
                 if self.keeper.is_held(job.id):
-                    execution.report(session, job, stage=stage, progress=progress, checkpoint=checkpoint)
+                    execution.report(session, job, stage=stage, progress=progress)
 
         self.tell(write)
 
@@ -184,8 +202,11 @@ class Attempt:
             return None
 
     def gpu_seconds(self) -> float:
-        """Seconds since the claim, shared evenly by the batch."""
-        return (time.monotonic() - self.started_at) / len(self.jobs)
+        """Seconds since the claim, shared evenly by those of the batch that had not ended."""
+        now = time.monotonic()
+        self._share += (now - self._accounted_at) / max(1, len(self.jobs) - len(self._ended))
+        self._accounted_at = now
+        return self._share
 
     def persist(self, work: Callable[[], T]) -> T:
         """Do ``work`` (an upload), waiting out a store that does not answer while the result is ours and wanted.
@@ -219,6 +240,8 @@ class Attempt:
                     raise LeaseLost from error
                 time.sleep(_RETRY_SECONDS)
             else:
+                self.gpu_seconds()  # up to now they took part
+                self._ended |= done
                 self.keeper.release(done)
                 return done
 
@@ -243,18 +266,18 @@ class Attempt:
             if self.keeper.is_held(job.id):
                 self.end(job, error)
 
-    def stop(self, *, checkpoint: Mapping[str, Any] | None = None) -> set[str]:
-        """Give the batch back unharmed, which does not count as an attempt; what was canceled ends instead.
+    def stop(self, *jobs: ClaimedJob, checkpoint: Mapping[str, Any] | None = None) -> set[str]:
+        """Give these jobs, or the batch, back unharmed: not counted as an attempt; what was canceled ends instead.
 
-        ``checkpoint`` is where its one job goes on. Returns the ids that were still ours.
+        ``checkpoint`` is where a single one goes on. Returns the ids that were still ours.
         """
 
         def write(session: Session) -> set[str]:
             if checkpoint is not None:
-                execution.report(session, self.jobs[0], checkpoint=checkpoint)
+                execution.report(session, jobs[0], checkpoint=checkpoint)
             return execution.requeue(
                 session,
-                [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in self.jobs],
+                [Return(job.id, job.token, AttemptOutcome.RETURNED, self.gpu_seconds()) for job in jobs or self.jobs],
             )
 
         return self.commit(write)

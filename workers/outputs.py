@@ -49,4 +49,4 @@ def succeed(attempt: Attempt, job: ClaimedJob, keep: Callable[[Session], Mapping
         return execution.finish(session, [ending])
 
     if attempt.commit(write):  # by now nobody else can be going on from it
-        checkpoints.forget(attempt)
+        checkpoints.forget(attempt, job)

@@ -4,13 +4,15 @@ They travel pickled over one `multiprocessing.connection.Connection` on an inher
 run the same code; nothing a customer sends is ever unpickled. The parent sends one piece of work at a time and
 answers come in the order given here; ``Stop`` may come at any moment.
 
-    Train      ->  Loading? (Progress | Checkpoint)*            then one of  Trained | Stopped | Failed
+    Train      ->  Loading? (Progress | Checkpoint)*            then one of  TrainingsEnded | Failed
+                   of each of its trainings, by its own id:     one of  Trained | Stopped | Failed
     Generate   ->  Loading? Progress*                           then one of  Generated | Stopped | Failed
     DrawPairs  ->  Loading? Progress*                           then one of  PairsDrawn | Stopped | Failed
     Distill    ->  Loading? (Progress | Preview | Checkpoint)*  then one of  Distilled | Stopped | Failed
     start-up   ->  Ready;   Shutdown -> the child ends;   end of file on either side -> the other ends
 
-``request_id`` is the parent's and is only echoed. Pictures and outputs are files that both sides can see.
+``request_id`` is the parent's and is only echoed. The trainings of one `Train` have ids of their own, by which they
+report, can be stopped and end. Pictures and outputs are files that both sides can see.
 """
 
 from __future__ import annotations
@@ -46,18 +48,25 @@ class GenerateItem:
 
 
 @dataclass(frozen=True)
-class Train:
+class Training:
     """Learn a concept from picture files; ``settings`` override the model's training settings."""
 
     request_id: str
-    model: str  # folder or hub id
     pictures: tuple[str, ...]
     superclass: str
-    concept_name: str
     settings: Mapping[str, object]
     seed: int
     resume_from: str | None  # a checkpoint of the same training
     scratch_dir: str  # the child writes checkpoints and the concept here
+
+
+@dataclass(frozen=True)
+class Train:
+    """Carry out trainings side by side, all on one model."""
+
+    request_id: str
+    model: str  # folder or hub id
+    trainings: tuple[Training, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Distill:
 
 @dataclass(frozen=True)
 class Stop:
-    """End this work at its next step boundary; unknown or finished work is left alone."""
+    """End this work, or one of a cohort's trainings, at its next step; unknown or finished work is left alone."""
 
     request_id: str
 
@@ -176,6 +185,13 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class TrainingsEnded:
+    """Every training of the cohort has ended, each with its own word."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
 class GeneratedImage:
     """One picture, as a PNG file."""
 
@@ -236,7 +252,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Failed:
-    """The work as a whole failed; ``code`` is stable, ``message`` is for people."""
+    """The work as a whole, or one training, failed; ``code`` is stable, ``message`` is for people."""
 
     request_id: str
     code: str
@@ -246,5 +262,5 @@ class Failed:
 
 Work = Train | Generate | DrawPairs | Distill
 ToChild = Work | Stop | Shutdown
-LastWord = Trained | Generated | PairsDrawn | Distilled | Stopped | Failed
-ToParent = Ready | Loading | Progress | Preview | Checkpoint | LastWord
+LastWord = TrainingsEnded | Generated | PairsDrawn | Distilled | Stopped | Failed
+ToParent = Ready | Loading | Progress | Preview | Checkpoint | Trained | LastWord

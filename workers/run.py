@@ -31,6 +31,7 @@ def create_supervisor(settings: Settings) -> Supervisor:
         lease=settings.lease,
         heartbeat=settings.heartbeat,
         batch_size=settings.batch_size,
+        cohort_size=settings.cohort_size,
     )
 
 

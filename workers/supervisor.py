@@ -59,6 +59,7 @@ class Supervisor:
         lease: timedelta,
         heartbeat: timedelta,
         batch_size: int,
+        cohort_size: int,
         patience: Patience = PATIENCE,
     ) -> None:
         self._sessions = sessions
@@ -68,6 +69,7 @@ class Supervisor:
         self._lease = lease
         self._heartbeat = heartbeat
         self._batch_size = batch_size
+        self._cohort_size = cohort_size
         self._patience = patience
         self._warm: frozenset[str] = frozenset()
         self._state = "starting"
@@ -118,6 +120,7 @@ class Supervisor:
                 worker_id=self.worker_id,
                 warm=self._warm,
                 room=self._batch_size,
+                cohort=self._cohort_size,
                 lease=self._lease,
             )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _FILE = "lockstep.json"
 _PROMPTS = "prompts.txt"
+_GATE_BIAS = {"local": 0.7, "global": 0.5, "trained": 0.7}
 
 
 class StudentFacts(BaseModel):
@@ -33,7 +34,7 @@ class ModelFacts(BaseModel):
     default_steps: int = 50
     default_guidance: float = 6.0
     default_key_lock: str = "local"
-    gate_bias: dict[str, float] = Field(default_factory=lambda: {"local": 0.7, "global": 0.5})
+    gate_bias: dict[str, float] = Field(default_factory=lambda: dict(_GATE_BIAS))  # by key lock
     gate_temperature: float = 0.15
     superclasses: tuple[str, ...] = ()  # empty: any word
     prompts: int = 0  # how many prompts it brings along to be distilled with
@@ -41,6 +42,12 @@ class ModelFacts(BaseModel):
     perfusion: dict[str, Any] = Field(default_factory=dict)  # training settings, which the engine reads by itself
     distillation: dict[str, Any] = Field(default_factory=dict)  # the same for distillations
     student: StudentFacts | None = None
+
+    @field_validator("gate_bias")
+    @classmethod
+    def _complete(cls, bias: dict[str, float]) -> dict[str, float]:
+        """A model may say less than every lock's."""
+        return _GATE_BIAS | bias
 
     def as_student(self, name: str, timesteps: tuple[int, ...]) -> ModelFacts:
         """The facts of a student of this model: everything but how it draws is its teacher's."""

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from core.jobs import statements
 from core.jobs.events import Happening, Verb, record
 from core.jobs.fairshare import WARM_LOOK_AHEAD, Share, Waiting, choose_companions, choose_leader
-from core.jobs.params import AnyParams, JobParams
+from core.jobs.params import AnyParams, JobParams, is_training_lane
 from core.jobs.retry import JobError
 from core.jobs.states import AttemptOutcome, JobStage, JobState
 
@@ -76,11 +76,19 @@ class Return:
 
 
 def claim(
-    session: Session, *, pool: str, worker_id: str, warm: frozenset[str], room: int, lease: timedelta
+    session: Session,
+    *,
+    pool: str,
+    worker_id: str,
+    warm: frozenset[str],
+    room: int,
+    lease: timedelta,
+    cohort: int = 1,
 ) -> list[ClaimedJob]:
-    """Take the next fair batch of at most ``room`` jobs that can run together; empty when nothing is runnable.
+    """Take the next fair batch of jobs that can run together; empty when nothing is runnable.
 
-    ``warm`` are the ids of models the worker holds. Serialised per pool by an advisory lock until commit.
+    At most ``room`` generations or ``cohort`` trainings. ``warm`` are the ids of models the worker holds. Serialised
+    per pool by an advisory lock until commit.
     """
     session.execute(statements.LOCK_POOL, {"pool": pool})
     session.execute(statements.FOLD_NOTES, {"pool": pool})
@@ -96,7 +104,8 @@ def claim(
                 passed_over.append(leading.tenant_id)
             continue
         leader = choose_leader(heads, warm)
-        batch = [leader, *_companions(session, pool, leader, room - 1, passed_over)]
+        most = cohort if is_training_lane(leader.lane) else room
+        batch = [leader, *_companions(session, pool, leader, most - 1, passed_over)]
         claimed = _take(session, pool, [job.job_id for job in batch], worker_id=worker_id, lease=lease)
         session.execute(statements.ADVANCE_POOL, {"pool": pool, "vtime": leading.vtime})
         if claimed:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-KeyLock = Literal["global", "local"]
+KeyLock = Literal["global", "local", "trained"]
 
 
 class _Params(BaseModel):
@@ -98,10 +98,19 @@ JobParams = Annotated[AnyParams, Field(discriminator="kind")]
 
 
 def lane(params: AnyParams, job_id: str) -> str:
-    """The key of jobs that can share a batch: model, size and steps. Only generations share."""
-    if isinstance(params, GenerationParams):
-        return f"generation:{params.model_id}:{params.width}x{params.height}:{params.steps}"
-    return f"{params.kind}:{job_id}"
+    """The key of jobs that can share a batch: generations of one model, size and steps, trainings of one model."""
+    match params:
+        case GenerationParams():
+            return f"generation:{params.model_id}:{params.width}x{params.height}:{params.steps}"
+        case TrainingParams():
+            return f"training:{params.model_id}"
+        case _:
+            return f"{params.kind}:{job_id}"
+
+
+def is_training_lane(lane: str) -> bool:
+    """Whether the jobs of this lane are trainings that may form a cohort."""
+    return lane.startswith("training:")
 
 
 # GPU-milliseconds by which a claim charges a tenant before the true cost is known; only ratios matter.

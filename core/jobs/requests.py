@@ -15,6 +15,7 @@ from core.errors import (
     ConceptUnused,
     GuidanceUnsupported,
     Invalid,
+    KeyLockUnsupported,
     NotFound,
     PlaceholderTaken,
     SizeUnsupported,
@@ -127,9 +128,14 @@ def _listed(choice: ConceptChoice, known: Mapping[str, Concept], *, param: str) 
 
 
 def concept_use(bound: BoundConcept, facts: ModelFacts, *, version: int, file_id: str, trained: KeyLock) -> ConceptUse:
-    """The concept as the generation will use it: what the request left open comes from its training and the model."""
+    """The concept as the generation will use it: what the request left open comes from its training and the model.
+
+    Raises KeyLockUnsupported.
+    """
     choice = bound.choice
     key_lock = choice.key_lock or trained
+    if key_lock == "trained" and trained != "trained":
+        raise KeyLockUnsupported(f"<{bound.placeholder}> learned no keys of its own.", param=bound.param)
     bias = choice.gate_bias if choice.gate_bias is not None else facts.gate_bias[key_lock]
     return ConceptUse(
         concept_id=bound.concept.id,

@@ -27,7 +27,7 @@ from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.metrics import ClipGrader, clip_i, with_floor
 from workers.engine.perfusion.concept import ConceptFile
-from workers.engine.perfusion.training import train_concept
+from workers.engine.perfusion.training import TrainingOrder, train_concept
 from workers.engine.quiet import silence_loading
 from workers.engine.storybook.captions import fullest_caption
 from workers.engine.storybook.drawing import load_model
@@ -177,17 +177,8 @@ def learn_and_draw(models: Models, subject: Subject, size: Size) -> dict[str, Pi
 def _learn(teacher: BaseModel, subject: Subject, size: Size, folder: Path) -> ConceptFile:
     config = teacher.perfusion
     config = replace(config, steps=size.concept_steps or config.steps, checkpoint_every=10_000)
-    return train_concept(
-        teacher,
-        subject.photos(),
-        subject.identity.cls,
-        config,
-        seed=0,
-        checkpoints=folder,
-        on_progress=lambda _step, _steps, _loss: None,
-        on_checkpoint=lambda _step, _path: None,
-        should_stop=lambda: False,
-    )
+    order = TrainingOrder(subject.photos(), subject.identity.cls, config, seed=0, checkpoints=folder)
+    return train_concept(teacher, order)
 
 
 def _draw(base: BaseModel, folder: Path, thing: str, uses: tuple[ConceptUse, ...], size: Size) -> Pictures:

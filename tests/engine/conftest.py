@@ -49,7 +49,7 @@ def load(folder: Path) -> BaseModel:
     return BaseModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
 
 
-def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat") -> Concept:
+def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat", keys: bool = False) -> Concept:
     """A concept that does something visible: random outputs, a target along a random direction of encodings."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -57,7 +57,9 @@ def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat") -> Co
         return torch.randn(width, generator=generator)
 
     width = base.text.width
-    return Concept(draw(base.projections.total_width), draw(width), draw(width) * 0.1, draw(width), superclass)
+    values, target, embedding = draw(base.projections.total_width), draw(width), draw(width) * 0.1
+    s = draw(width)
+    return Concept(values, target, embedding, s, superclass, draw(base.projections.total_width) if keys else None)
 
 
 def random_pictures(count: int, size: int = 16) -> list[Image.Image]:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
@@ -35,17 +36,22 @@ def train(tiny_folder: Path, tmp_path: Path) -> protocol.Train:
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for picture, path in zip(random_pictures(3), paths, strict=True):
         picture.save(path)
-    return protocol.Train(
-        request_id="train",
-        model=str(tiny_folder),
+    training = protocol.Training(
+        request_id="tom",
         pictures=tuple(str(path) for path in paths),
         superclass="cat",
-        concept_name="tom",
         settings={"steps": 4, "checkpoint_every": 2},
         seed=0,
         resume_from=None,
         scratch_dir=str(tmp_path),
     )
+    return protocol.Train("train", str(tiny_folder), (training,))
+
+
+def changed(train: protocol.Train, **changes: object) -> protocol.Train:
+    """The same with another training."""
+    (training,) = train.trainings
+    return replace(train, trainings=(replace(training, **changes),))  # type: ignore[arg-type]  # any field
 
 
 def generate(folder: Path, scratch: Path, *items: protocol.GenerateItem) -> protocol.Generate:
@@ -63,6 +69,7 @@ def test_a_concept_is_trained_and_rendered(
     assert child.receive(protocol.Progress).steps == 4
     assert child.receive(protocol.Checkpoint).step == 2
     trained = child.receive(protocol.Trained)
+    child.receive(protocol.TrainingsEnded)
     assert trained.size_bytes == Path(trained.path).stat().st_size
     assert {"loss", "seconds"} <= set(trained.metrics)
     tiny.adopt(ConceptFile.load(Path(trained.path)))
@@ -123,51 +130,78 @@ def test_bad_items_fail_alone(child: ChildProcess, tiny: BaseModel, tiny_folder:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"model": "/no/such/folder"}, "model-unreadable"),
         ({"superclass": ""}, "superclass-invalid"),
         ({"pictures": ()}, "pictures-invalid"),
         ({"pictures": ("/no/such/picture.png",)}, "picture-unreadable"),
         ({"settings": {"speed": 3}}, "settings-invalid"),
     ],
 )
-def test_work_that_cannot_be_done_fails_with_its_code_and_the_child_lives_on(
+def test_a_training_that_cannot_be_done_fails_with_its_code_and_the_child_lives_on(
     child: ChildProcess, train: protocol.Train, change: dict[str, object], code: str
 ) -> None:
-    child.send(replace(train, **change))  # type: ignore[arg-type]  # a table of fields
+    child.send(changed(train, **change))
+    assert failure(child) == protocol.Failed("tom", code, message=ANY, retryable=False)
+    child.receive(protocol.TrainingsEnded)
+
+
+def test_a_model_that_cannot_be_opened_fails_the_work_as_a_whole(child: ChildProcess, train: protocol.Train) -> None:
+    child.send(replace(train, model="/no/such/folder"))
+    assert failure(child) == protocol.Failed("train", "model-unreadable", message=ANY, retryable=False)
+
+
+def test_trainings_of_a_cohort_fail_stop_and_end_each_by_its_own_name(
+    child: ChildProcess, train: protocol.Train, tmp_path: Path
+) -> None:
+    (tom,) = train.trainings
+    long = replace(tom, request_id="long", settings={"steps": 5000}, scratch_dir=str(tmp_path / "long"))
+    Path(long.scratch_dir).mkdir()
+    nameless = replace(tom, request_id="nameless", superclass="")
+    child.send(replace(train, trainings=(nameless, long, tom)))
+    assert failure(child).request_id == "nameless"
+    assert child.receive(protocol.Trained).request_id == "tom"
+    child.send(protocol.Stop("long"))
+    stopped = child.receive(protocol.Stopped)
+    assert (stopped.request_id, stopped.step >= 4) == ("long", True)
+    assert child.receive(protocol.TrainingsEnded).request_id == "train"
+
+
+def failure(child: ChildProcess) -> protocol.Failed:
     while not isinstance(message := child.pipe.recv(), protocol.Failed):
-        assert isinstance(message, protocol.Loading)
-    assert (message.code, message.retryable) == (code, False)
+        assert isinstance(message, protocol.Loading | protocol.Progress)
+    return message
 
 
 def test_a_stopped_training_goes_on_from_its_checkpoint(child: ChildProcess, train: protocol.Train) -> None:
-    long = replace(train, settings={"steps": 5000, "checkpoint_every": 1000})
+    long = changed(train, settings={"steps": 5000, "checkpoint_every": 1000})
     child.send(long)
     child.receive(protocol.Progress, until=lambda progress: progress.step == 3)
     child.send(protocol.Stop("another"))
-    child.send(protocol.Stop("train"))
+    child.send(protocol.Stop("tom"))
     stopped = child.receive(protocol.Stopped)
+    child.receive(protocol.TrainingsEnded)
     assert stopped.step >= 3
     assert stopped.checkpoint_path is not None
-    child.send(replace(long, resume_from=stopped.checkpoint_path))
+    child.send(changed(long, resume_from=stopped.checkpoint_path))
     assert child.receive(protocol.Progress).step == stopped.step + 1
-    child.send(protocol.Stop("train"))
+    child.send(protocol.Stop("tom"))
     child.receive(protocol.Stopped)
+    child.receive(protocol.TrainingsEnded)
 
 
 def test_a_training_starts_over_where_its_checkpoint_does_not_fit(child: ChildProcess, train: protocol.Train) -> None:
-    child.send(replace(train, resume_from="/no/such/checkpoint"))
+    child.send(changed(train, resume_from="/no/such/checkpoint"))
     assert child.receive(protocol.Progress).step == 1
-    child.receive(protocol.Trained)
+    child.receive(protocol.TrainingsEnded)
 
 
 def test_a_late_stop_does_not_hit_the_next_attempt_under_the_same_id(
     child: ChildProcess, train: protocol.Train
 ) -> None:
     child.send(train)
-    child.receive(protocol.Trained)
-    child.send(protocol.Stop("train"))
+    child.receive(protocol.TrainingsEnded)
+    child.send(protocol.Stop("tom"))
     child.send(train)
-    child.receive(protocol.Trained)
+    child.receive(protocol.TrainingsEnded)
 
 
 def test_a_stopped_generation_ends_between_two_steps(child: ChildProcess, tiny_folder: Path, tmp_path: Path) -> None:
@@ -182,24 +216,25 @@ def test_a_stopped_generation_ends_between_two_steps(child: ChildProcess, tiny_f
 def test_a_child_killed_in_mid_training_leaves_whole_checkpoints_to_resume_from(
     child: ChildProcess, train: protocol.Train
 ) -> None:
-    endless = replace(train, settings={"steps": 5000, "checkpoint_every": 1})
+    endless = changed(train, settings={"steps": 5000, "checkpoint_every": 1})
     victim = ChildProcess()
     victim.send(endless)
     victim.receive(protocol.Checkpoint, until=lambda checkpoint: checkpoint.step == 3)
     os.kill(victim.process.pid, signal.SIGKILL)
     victim.close()
-    checkpoints = sorted(Path(train.scratch_dir).glob("checkpoint-*.safetensors"))
+    checkpoints = sorted(Path(train.trainings[0].scratch_dir).glob("checkpoint-*.safetensors"))
     assert [Checkpoint.load(path).step for path in checkpoints] == list(range(1, len(checkpoints) + 1))
 
-    child.send(replace(endless, resume_from=str(checkpoints[-1])))
+    child.send(changed(endless, resume_from=str(checkpoints[-1])))
     assert child.receive(protocol.Progress).step == len(checkpoints) + 1
-    child.send(protocol.Stop("train"))
+    child.send(protocol.Stop("tom"))
     child.receive(protocol.Stopped)
+    child.receive(protocol.TrainingsEnded)
 
 
 def test_the_child_ends_at_once_when_its_parent_is_gone(train: protocol.Train) -> None:
     orphan = ChildProcess()
-    orphan.send(replace(train, settings={"steps": 10_000}))
+    orphan.send(changed(train, settings={"steps": 10_000}))
     orphan.receive(protocol.Progress)
     orphan.pipe.close()
     assert orphan.process.wait(PATIENCE) == 3
@@ -209,5 +244,5 @@ def test_a_shutdown_lets_the_work_at_hand_end(child: ChildProcess, train: protoc
     # The last test of this file: the shared child is gone after it.
     child.send(train)
     child.send(protocol.Shutdown())
-    child.receive(protocol.Trained)
+    child.receive(protocol.TrainingsEnded)
     assert child.process.wait(PATIENCE) == 0

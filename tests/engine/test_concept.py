@@ -72,6 +72,24 @@ def test_a_concept_for_stable_diffusion_1_5_takes_under_32_kilobytes(tmp_path: P
     assert 29_568 + header < 32 * 1024
 
 
+def test_a_concept_with_learned_keys_comes_back_with_them_under_100_kilobytes(tmp_path: Path, tiny: BaseModel) -> None:
+    file = replace(concept_file(tiny), concept=random_concept(tiny, 1, keys=True), key_lock=KeyLock.TRAINED)
+    header = file.save(tmp_path / "tom") - concept_size_bytes(tiny.projections.widths, tiny.text.width, KeyLock.TRAINED)
+    again = ConceptFile.load(tmp_path / "tom").concept
+    assert file.concept.key_outputs is not None
+    assert again.key_outputs is not None
+    assert torch.equal(again.key_outputs, file.concept.key_outputs.half().float())
+    assert concept_size_bytes(SD15_WIDTHS, 768, KeyLock.TRAINED) == 54_528
+    assert 54_528 + header < 100 * 1024
+
+
+def test_learned_keys_belong_to_the_lock_that_says_so(tmp_path: Path, tiny: BaseModel) -> None:
+    concept_file(tiny).save(tmp_path / "tom")
+    rewrite(tmp_path / "tom", metadata={"key_lock": "trained"})
+    with pytest.raises(ConceptUnreadable, match="key_outputs"):
+        ConceptFile.load(tmp_path / "tom")
+
+
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [

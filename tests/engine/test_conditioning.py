@@ -14,12 +14,18 @@ from tests.engine.conftest import random_concept
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
-from workers.engine.errors import ConceptsTooSimilar, ConceptUnused, CovarianceMissing, PlaceholderAmbiguous
+from workers.engine.errors import (
+    ConceptsTooSimilar,
+    ConceptUnused,
+    CovarianceMissing,
+    PlaceholderAmbiguous,
+    SettingsInvalid,
+)
 from workers.engine.perfusion.concept import KeyLock
 
 
 def use(base: BaseModel, name: str, seed: int, *, superclass: str = "cat", key_lock: str = "local") -> ConceptUse:
-    concept = random_concept(base, seed, superclass=superclass)
+    concept = random_concept(base, seed, superclass=superclass, keys=key_lock == "trained")
     return ConceptUse(name, concept, gate_bias=0.6, gate_temperature=0.15, key_lock=KeyLock(key_lock))
 
 
@@ -58,7 +64,7 @@ def test_each_layer_finds_its_own_slice(tiny: BaseModel) -> None:
         assert torch.equal(value, modules[name].to_v(encodings))
 
 
-@pytest.mark.parametrize("key_lock", ["local", "global"])
+@pytest.mark.parametrize("key_lock", ["local", "global", "trained"])
 def test_the_edit_equals_equation_3_written_out_for_one_layer(tiny: BaseModel, key_lock: str) -> None:
     prompt = Prompt("a photo of <tom> on a hat", (use(tiny, "tom", 1, key_lock=key_lock),))
     concept, covariance = prompt.concepts[0].concept, tiny.covariance
@@ -74,12 +80,22 @@ def test_the_edit_equals_equation_3_written_out_for_one_layer(tiny: BaseModel, k
         return (e - torch.outer(r, concept.target_input)) @ weight.T + torch.outer(g, output)
 
     value_weight, key_weight = tiny.projections.values, tiny.projections.keys
-    locked = eq3(key_weight, key_weight @ concept.superclass_encoding)
+    keys = {
+        "local": eq3(key_weight, key_weight @ concept.superclass_encoding),
+        "global": key_e @ key_weight.T,
+        "trained": key_weight.new_zeros(()) if concept.key_outputs is None else eq3(key_weight, concept.key_outputs),
+    }
     conditioning = condition(tiny, prompt)
     values = eq3(value_weight, concept.value_outputs)
     torch.testing.assert_close(conditioning.values[0], values, atol=1e-4, rtol=1e-4)
-    expected_keys = locked if key_lock == "local" else key_e @ key_weight.T
-    torch.testing.assert_close(conditioning.keys[0], expected_keys, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(conditioning.keys[0], keys[key_lock], atol=1e-4, rtol=1e-4)
+
+
+def test_keys_that_were_not_learned_are_asked_for_in_vain(tiny: BaseModel) -> None:
+    learned = use(tiny, "tom", 1, key_lock="trained")
+    locked = replace(learned, concept=replace(learned.concept, key_outputs=None))
+    with pytest.raises(SettingsInvalid, match="<tom>"):
+        condition(tiny, Prompt("a <tom>", (locked,)))
 
 
 @pytest.mark.parametrize("superclass", ["cat", "teddy bear"])

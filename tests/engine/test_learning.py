@@ -12,7 +12,9 @@ from torch import Tensor
 
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
-from workers.engine.perfusion.training import ConceptTrainer, masked_squared_error, prepare_pictures
+from workers.engine.perfusion.cohort import masked_squared_error, step_together
+from workers.engine.perfusion.trainer import ConceptTrainer
+from workers.engine.perfusion.training_pictures import prepare_pictures
 from workers.engine.pictures import to_pixels
 from workers.engine.storybook.identity import Identity, sample_identity, split_rng
 from workers.engine.storybook.portrait import portraits
@@ -53,7 +55,7 @@ def test_a_few_steps_on_five_pictures_beat_the_class_word_on_unseen_pictures(
     unseen = storybook.autoencoder.encode(to_pixels(pictures(teapot, 4, seed=2), 64))
     use = ConceptUse("tom", training.concept, gate_bias=0.6, gate_temperature=0.15)
     for _ in range(STEPS):
-        training.step()
+        step_together([training])
     assert unseen_loss(storybook, unseen, Prompt("a <tom>", (use,))) < unseen_loss(
         storybook, unseen, Prompt("a teapot")
     )

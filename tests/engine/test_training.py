@@ -19,15 +19,13 @@ from workers.engine.errors import (
     SuperclassInvalid,
     TrainingDiverged,
 )
-from workers.engine.perfusion.concept import ConceptFile
+from workers.engine.perfusion.checkpoint import Checkpoint
+from workers.engine.perfusion.cohort import masked_squared_error, step_together
+from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
-from workers.engine.perfusion.training import (
-    ConceptTrainer,
-    initial_concept,
-    masked_squared_error,
-    prepare_pictures,
-    train_concept,
-)
+from workers.engine.perfusion.trainer import ConceptTrainer, initial_concept
+from workers.engine.perfusion.training import TrainingOrder, train_concept
+from workers.engine.perfusion.training_pictures import prepare_pictures
 
 
 class Events:
@@ -49,11 +47,10 @@ class Events:
         pictures: int = 3,
         resume_from: Path | None = None,
     ) -> ConceptFile:
-        return train_concept(
-            base,
-            random_pictures(pictures),
-            superclass,
-            config or base.perfusion,
+        order = TrainingOrder(
+            pictures=random_pictures(pictures),
+            superclass=superclass,
+            config=config or base.perfusion,
             seed=seed,
             checkpoints=folder,
             resume_from=resume_from,
@@ -61,11 +58,19 @@ class Events:
             on_checkpoint=lambda step, path: self.checkpoints.append((step, path)),
             should_stop=lambda: len(self.progress) == self.stop_after,
         )
+        return train_concept(base, order)
 
 
 def trainer(base: BaseModel, config: PerfusionConfig, *, superclass: str = "cat") -> ConceptTrainer:
     pictures = prepare_pictures(base, random_pictures(2), superclass, config, seed=0)
     return ConceptTrainer(base, pictures, superclass, config, seed=0)
+
+
+def step(training: ConceptTrainer) -> float:
+    (error,) = step_together([training])
+    if error is not None:
+        raise error
+    return training.loss
 
 
 def assert_same(one: ConceptFile, other: ConceptFile) -> None:
@@ -88,8 +93,8 @@ def test_a_step_moves_the_learned_vectors_and_the_target_and_nothing_else(tiny: 
     before = [parameter.clone() for parameter in tiny.denoiser.unet.parameters()]
     training = trainer(tiny, tiny.perfusion)
     start = {name: tensor.detach().clone() for name, tensor in training.concept.tensors().items()}
-    training.step()
-    training.step()
+    step(training)
+    step(training)
     moved = {name for name, tensor in training.concept.tensors().items() if not torch.equal(tensor, start[name])}
     assert moved == {"value_outputs", "embedding", "target_input"}
     assert all(torch.equal(*pair) for pair in zip(before, tiny.denoiser.unet.parameters(), strict=True))
@@ -102,7 +107,7 @@ def test_the_target_follows_the_concepts_encoding_by_its_moving_average(tiny: Ba
     training.concept.embedding.data.add_(1.0)
     with torch.no_grad():
         encoding = training.base.conditioner.encode([training._prompt("a {}")]).value_encodings[0, 2]
-    training.step()
+    step(training)
     torch.testing.assert_close(training.concept.target_input, 0.9 * start + 0.1 * encoding)
 
 
@@ -110,7 +115,7 @@ def test_the_first_steps_of_adam_are_the_two_learning_rates(tiny: BaseModel) -> 
     config = replace(tiny.perfusion, value_lr=0.03, embedding_lr=0.006)
     training = trainer(tiny, config)
     start = {name: tensor.detach().clone() for name, tensor in training.concept.tensors().items()}
-    training.step()
+    step(training)
     for name, rate in (("value_outputs", 0.03), ("embedding", 0.006)):
         moved = (training.concept.tensors()[name] - start[name]).abs()
         torch.testing.assert_close(moved[moved > 0].median(), torch.tensor(rate), rtol=0.05, atol=0)
@@ -124,12 +129,12 @@ def test_training_lowers_the_loss_on_noise_it_has_not_seen(tiny: BaseModel) -> N
         probe = ConceptTrainer(tiny, pictures, "cat", config, seed=99)
         for name, tensor in trained.concept.tensors().items():
             probe.concept.tensors()[name].data.copy_(tensor)
-        return probe.step()
+        return step(probe)
 
     training = ConceptTrainer(tiny, pictures, "cat", config, seed=0)
     before = unseen_loss(training)
     for _ in range(15):
-        training.step()
+        step(training)
     assert unseen_loss(training) < before
 
 
@@ -164,16 +169,21 @@ def test_a_seed_decides_the_outcome(tiny: BaseModel, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_training_is_refused(tiny: BaseModel, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    trainer(tiny, tiny.perfusion, superclass="dog").checkpoint().save(path)
+    with pytest.raises(CheckpointMismatch):
+        trainer(tiny, tiny.perfusion).restore(Checkpoint.load(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointMismatch):
+        Checkpoint.load(path)
+
+
+def test_a_training_whose_checkpoint_does_not_fit_starts_over(tiny: BaseModel, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    trainer(tiny, tiny.perfusion, superclass="dog").checkpoint().save(path)
     events = Events()
-    events.train(tiny, tmp_path)
-    checkpoint = events.checkpoints[0][1]
-    with pytest.raises(CheckpointMismatch):
-        Events().train(tiny, tmp_path, resume_from=checkpoint, seed=5)
-    with pytest.raises(CheckpointMismatch):
-        Events().train(tiny, tmp_path, resume_from=checkpoint, superclass="dog")
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(CheckpointMismatch):
-        Events().train(tiny, tmp_path, resume_from=checkpoint)
+    assert_same(events.train(tiny, tmp_path, resume_from=path), Events().train(tiny, tmp_path))
+    assert events.progress[0][0] == 1
 
 
 def test_no_checkpoint_is_ever_half_written(tiny: BaseModel, tmp_path: Path) -> None:
@@ -183,9 +193,40 @@ def test_no_checkpoint_is_ever_half_written(tiny: BaseModel, tmp_path: Path) -> 
 
 def test_divergence_is_told_and_not_trained_on(tiny: BaseModel) -> None:
     training = trainer(tiny, tiny.perfusion)
-    training.concept.value_outputs.data.fill_(torch.nan)
+    training.concept.value_outputs.data[0] = torch.nan
+    embedding = training.concept.embedding.detach().clone()
     with pytest.raises(TrainingDiverged, match="step 1"):
-        training.step()
+        step(training)
+    assert torch.equal(training.concept.embedding, embedding)
+
+
+def test_trained_keys_are_learned_and_locked_ones_are_not_stored(tiny: BaseModel, tmp_path: Path) -> None:
+    config = replace(tiny.perfusion, key_lock="trained")
+    training = trainer(tiny, config)
+    assert training.concept.key_outputs is not None
+    start = training.concept.key_outputs.detach().clone()
+    assert torch.equal(start, tiny.projections.keys @ training.concept.superclass_encoding)
+    step(training)
+    assert not torch.equal(training.concept.key_outputs, start)
+    file = Events().train(tiny, tmp_path, config=config)
+    assert (file.key_lock, "key_outputs" in file.concept.tensors()) == (KeyLock.TRAINED, True)
+    assert Events().train(tiny, tmp_path).concept.key_outputs is None
+
+
+def test_the_key_lock_decides_what_the_values_are_learned_beside(tiny: BaseModel, tmp_path: Path) -> None:
+    config = replace(tiny.perfusion, steps=2)
+    learned = [
+        Events().train(tiny, tmp_path, config=replace(config, key_lock=lock)).concept.value_outputs
+        for lock in ("local", "global", "trained")
+    ]
+    assert len({tuple(outputs.tolist()) for outputs in learned}) == 3
+
+
+def test_a_training_with_learned_keys_resumes_bit_for_bit(tiny: BaseModel, tmp_path: Path) -> None:
+    config = replace(tiny.perfusion, steps=4, checkpoint_every=2, key_lock="trained")
+    whole = Events()
+    expected = whole.train(tiny, tmp_path, config=config)
+    assert_same(Events().train(tiny, tmp_path, config=config, resume_from=whole.checkpoints[0][1]), expected)
 
 
 def test_the_result_names_what_it_was_learned_on(tiny: BaseModel, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
 from workers.engine.generation import ModelCache
 from workers.engine.quiet import silence_loading
-from workers.engine.work import Workbench
+from workers.engine.work import Workbench, failed
 
 _log = logging.getLogger(__name__)
 _PARENT_DIED = 3  # exit status
@@ -52,7 +52,7 @@ class Inbox:
                 event.set()
             return
         if not isinstance(message, protocol.Shutdown):
-            self._stops[message.request_id] = threading.Event()
+            self._stops |= {name: threading.Event() for name in _names(message)}
         self._messages.put(message)
 
     def get(self) -> protocol.Work | protocol.Shutdown:
@@ -60,12 +60,19 @@ class Inbox:
         return self._messages.get()
 
     def should_stop(self, request_id: str) -> bool:
-        """Tell whether a `Stop` for this work has come."""
+        """Tell whether a `Stop` for this work, or this training of a cohort, has come."""
         return self._stops[request_id].is_set()
 
-    def finish(self, request_id: str) -> None:
+    def finish(self, work: protocol.Work) -> None:
         """Forget work that has ended."""
-        del self._stops[request_id]
+        for name in _names(work):
+            del self._stops[name]
+
+
+def _names(work: protocol.Work) -> list[str]:
+    """What can be stopped of it."""
+    trainings = work.trainings if isinstance(work, protocol.Train) else ()
+    return [work.request_id, *(training.request_id for training in trainings)]
 
 
 class Child:
@@ -98,7 +105,7 @@ class Child:
         while not isinstance(work := self._inbox.get(), protocol.Shutdown):
             answer = self._answer(work)
             # Forgotten before the parent hears of it: from then on the same id may come back as another attempt.
-            self._inbox.finish(work.request_id)
+            self._inbox.finish(work)
             self._send(answer)
 
     def _read(self) -> None:
@@ -123,12 +130,12 @@ class Child:
             checkpoint = None if stopped.checkpoint is None else str(stopped.checkpoint)
             return protocol.Stopped(work.request_id, stopped.step, checkpoint)
         except EngineError as error:
-            return _failed(work, error)
+            return failed(work, error)
         except (torch.OutOfMemoryError, MemoryError) as error:
             _log.warning("out of memory: %s", error)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            return _failed(work, OutOfMemory("the device ran out of memory"))
+            return failed(work, OutOfMemory("the device ran out of memory"))
         except Exception as error:
             _log.exception("unexpected error in %s", work.request_id)
             return protocol.Failed(work.request_id, "internal-error", type(error).__name__, retryable=True)
@@ -137,10 +144,6 @@ class Child:
         # bfloat16 keeps float32's range: no loss scaling, no overflow. CPUs are slower with it, so they get float32.
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
         return BaseModel.load(model, device=self._device, dtype=dtype)
-
-
-def _failed(work: protocol.Work, error: EngineError) -> protocol.Failed:
-    return protocol.Failed(work.request_id, error.code, str(error), error.retryable)
 
 
 def _device(wanted: str) -> torch.device:

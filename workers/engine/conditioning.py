@@ -7,6 +7,7 @@ involved.
 Key lock, per concept of a prompt (perfusion/edit.py has the equations):
     local   the keys are edited like the values, towards o*_K = W_K s
     global  the keys come from the prompt with the superclass word in the concept's place, at all positions
+    trained the keys are edited like the values, towards o*_K as it was learned with them
 
 The unconditional branch of guidance is a prompt without concepts and so is never edited. A closed gate still leaks
 sigmoid(-beta/tau) o* into every token; kept out of the unconditional branch, that branch stays the base model's own,
@@ -25,7 +26,13 @@ import torch
 from torch import Tensor
 
 from workers.engine.attention import Conditioning, KeyValueProjections
-from workers.engine.errors import ConceptsTooSimilar, ConceptUnused, CovarianceMissing, PlaceholderAmbiguous
+from workers.engine.errors import (
+    ConceptsTooSimilar,
+    ConceptUnused,
+    CovarianceMissing,
+    PlaceholderAmbiguous,
+    SettingsInvalid,
+)
 from workers.engine.perfusion.concept import Concept, KeyLock
 from workers.engine.perfusion.covariance import Covariance
 from workers.engine.perfusion.edit import apply_edit, edit_coefficients, target_cosines
@@ -93,20 +100,26 @@ class Conditioner:
         """Project to keys and values, and edit every sample with its own concepts."""
         plain = self.projections.project(encoded.key_encodings, encoded.value_encodings)
         uses = [prompt.concepts for prompt in encoded.prompts]
-        values = self._edit(
-            plain.values, encoded.value_encodings, self.projections.values, uses, _padded(uses, "value_outputs")
-        )
-        local = [tuple(use for use in sample if use.key_lock is KeyLock.LOCAL) for sample in uses]
-        locked = _padded(local, "superclass_encoding")  # (B, J, D)
-        outputs = None if locked is None else locked @ self.projections.keys.T  # (B, J, O), o*_K = W_K s
-        keys = self._edit(plain.keys, encoded.key_encodings, self.projections.keys, local, outputs)
+        value_outputs = _padded([[use.concept.value_outputs for use in sample] for sample in uses])  # (B, J, O)
+        values = self._edit(plain.values, encoded.value_encodings, self.projections.values, uses, value_outputs)
+        edited = [tuple(use for use in sample if use.key_lock is not KeyLock.GLOBAL) for sample in uses]
+        key_outputs = _padded([[self._key_outputs(use) for use in sample] for sample in edited])  # (B, J, O)
+        keys = self._edit(plain.keys, encoded.key_encodings, self.projections.keys, edited, key_outputs)
         return Conditioning(keys, values, plain.widths)
+
+    def _key_outputs(self, use: ConceptUse) -> Tensor:
+        """Return o*_K (O,): as it was learned, or W_K s."""
+        if use.key_lock is not KeyLock.TRAINED:
+            return self.projections.keys @ use.concept.superclass_encoding
+        if use.concept.key_outputs is None:
+            raise SettingsInvalid(f"<{use.name}> was trained without keys of its own, so key lock 'trained' has none")
+        return use.concept.key_outputs
 
     def _edit(
         self, projected: Tensor, encodings: Tensor, weight: Tensor, uses: Sequence[_Uses], outputs: Tensor | None
     ) -> Tensor:
         """Apply the gated rank-one edits of one projection; ``projected`` itself where there is nothing to apply."""
-        targets = _padded(uses, "target_input")  # (B, J, D)
+        targets = _padded([[use.concept.target_input for use in sample] for sample in uses])  # (B, J, D)
         if targets is None or outputs is None or self.covariance is None:
             return projected
         bias = _dial(projected, [[use.gate_bias for use in sample] for sample in uses])  # (B, J)
@@ -164,9 +177,8 @@ def _without(prompt: Prompt, names: set[str]) -> Prompt:
     return Prompt(prompt.text, tuple(use for use in prompt.concepts if use.name not in names))
 
 
-def _padded(uses: Sequence[_Uses], field: str) -> Tensor | None:
-    """Stack a vector of every concept to (B, J, width), zeros where a sample has fewer; None if no sample has any."""
-    rows: list[list[Tensor]] = [[use.concept.tensors()[field] for use in sample] for sample in uses]
+def _padded(rows: Sequence[Sequence[Tensor]]) -> Tensor | None:
+    """Stack every sample's vectors to (B, J, width), zeros where one has fewer; None if none has any."""
     most = max(len(row) for row in rows)
     if most == 0:
         return None

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from workers import protocol
 from workers.engine.base_model import BaseModel
@@ -18,15 +17,20 @@ from workers.engine.conditioning import ConceptUse
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.order import DistillationOrder, FinishedStudent, carry_out
 from workers.engine.dmd.teacher_pairs import PairPlan, draw_shard
-from workers.engine.errors import CheckpointMismatch, EngineError, SettingsInvalid, TeacherPairsInvalid
+from workers.engine.errors import (
+    CheckpointMismatch,
+    EngineError,
+    Interrupted,
+    PermanentError,
+    SettingsInvalid,
+    TeacherPairsInvalid,
+)
 from workers.engine.generation import GenerationRequest, ModelCache, generate
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
-from workers.engine.perfusion.training import train_concept
+from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.pictures import load_picture
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Workbench:
@@ -59,29 +63,33 @@ class Workbench:
             case protocol.Distill():
                 return self._distill(work)
 
-    def _train(self, work: protocol.Train) -> protocol.Trained:
+    def _train(self, work: protocol.Train) -> protocol.TrainingsEnded:
         started = time.monotonic()
         base = self._model(work)
-        scratch = Path(work.scratch_dir)
-        train = partial(
-            train_concept,
-            base,
-            [load_picture(Path(path)) for path in work.pictures],
-            work.superclass,
-            base.perfusion.override(work.settings),
-            seed=work.seed,
-            checkpoints=scratch,
-            on_progress=lambda step, steps, loss: self._say(
-                protocol.Progress(work.request_id, step, steps, {"loss": loss})
-            ),
-            on_checkpoint=partial(self._say_checkpoint, work.request_id),
-            should_stop=partial(self._should_stop, work.request_id),
+        opened: list[tuple[protocol.Training, TrainingOrder]] = []
+        for training in work.trainings:
+            try:
+                opened.append((training, self._order(base, training)))
+            except PermanentError as error:
+                self._say(failed(training, error))
+        for place, outcome in train_cohort(base, [order for _, order in opened]):
+            self._say(_ended(opened[place][0], outcome, seconds=time.monotonic() - started))
+        return protocol.TrainingsEnded(work.request_id)
+
+    def _order(self, base: BaseModel, training: protocol.Training) -> TrainingOrder:
+        """Open one training's pictures and settings; raises PermanentError."""
+        name = training.request_id
+        return TrainingOrder(
+            pictures=[load_picture(Path(path)) for path in training.pictures],
+            superclass=training.superclass,
+            config=base.perfusion.override(training.settings),
+            seed=training.seed,
+            checkpoints=Path(training.scratch_dir),
+            on_progress=lambda step, steps, loss: self._say_progress(name, step, steps, {"loss": loss}),
+            on_checkpoint=partial(self._say_checkpoint, name),
+            should_stop=partial(self._should_stop, name),
+            resume_from=None if training.resume_from is None else Path(training.resume_from),
         )
-        file = _resumed(lambda checkpoint: train(resume_from=checkpoint), work.resume_from)
-        path = scratch / "concept.safetensors"
-        size = file.save(path)
-        metrics = {**file.scores, "seconds": round(time.monotonic() - started, 3)}
-        return protocol.Trained(work.request_id, str(path), metrics, size)
 
     def _generate(self, work: protocol.Generate) -> protocol.Generated:
         base = self._model(work, work.student)
@@ -152,7 +160,11 @@ class Workbench:
                 should_stop=partial(self._should_stop, work.request_id),
             )
 
-        student = _resumed(distil, work.resume_from)
+        try:
+            student = distil(None if work.resume_from is None else Path(work.resume_from))
+        except CheckpointMismatch as mismatch:
+            _log.warning("not resumed: %s", mismatch)  # it is of another release: the work starts over
+            student = distil(None)
         metrics = {**student.signals, "seconds": round(time.monotonic() - started, 3)}
         return protocol.Distilled(
             work.request_id, str(student.path), student.facts.timesteps, metrics, student.path.stat().st_size
@@ -170,14 +182,23 @@ class Workbench:
         self._say(protocol.Checkpoint(request_id, step, str(path)))
 
 
-def _resumed(train: Callable[[Path | None], T], checkpoint: str | None) -> T:
-    """Train on from a checkpoint; one that does not fit (it is of another release) means starting over."""
-    if checkpoint is not None:
-        try:
-            return train(Path(checkpoint))
-        except CheckpointMismatch as mismatch:
-            _log.warning("not resumed: %s", mismatch)
-    return train(None)
+def _ended(training: protocol.Training, outcome: Outcome, *, seconds: float) -> protocol.ToParent:
+    """Write the concept, where there is one, and put into words how the training ended."""
+    if isinstance(outcome, Interrupted):
+        return protocol.Stopped(training.request_id, outcome.step, str(outcome.checkpoint))
+    try:
+        if isinstance(outcome, PermanentError):
+            raise outcome
+        path = Path(training.scratch_dir) / "concept.safetensors"
+        size = outcome.save(path)
+    except PermanentError as error:
+        return failed(training, error)
+    return protocol.Trained(training.request_id, str(path), {**outcome.scores, "seconds": round(seconds, 3)}, size)
+
+
+def failed(work: protocol.Work | protocol.Training, error: EngineError) -> protocol.Failed:
+    """Put an error into words."""
+    return protocol.Failed(work.request_id, error.code, str(error), error.retryable)
 
 
 def _prompts(base: BaseModel, given: tuple[str, ...]) -> tuple[str, ...]:

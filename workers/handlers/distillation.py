@@ -100,7 +100,7 @@ def _show(attempt: Attempt, job: ClaimedJob, message: Preview) -> None:
 
 def _succeed(attempt: Attempt, job: ClaimedJob, params: DistillationParams, distilled: Distilled) -> None:
     """Make the student ready; the job fails for good where another distillation made it meanwhile."""
-    attempt.report(stage=JobStage.UPLOADING)
+    attempt.report([job], stage=JobStage.UPLOADING)
     name = f"{params.student_name}.safetensors"
     product = outputs.store(attempt, job, Path(distilled.path), purpose="student", name=name, media_type=_STUDENT)
 

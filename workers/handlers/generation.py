@@ -95,7 +95,7 @@ def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> 
 
 def _finish(attempt: Attempt, generated: Generated) -> None:
     """Store and end every job on its own terms: one job's bad concept leaves the others' pictures alone."""
-    attempt.report(stage=JobStage.UPLOADING)
+    attempt.report(attempt.jobs, stage=JobStage.UPLOADING)
     failures: dict[str, JobError] = {}
     for failure in generated.failures:
         error = JobError(failure.code, failure.message, failure.retryable)

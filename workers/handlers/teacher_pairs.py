@@ -58,7 +58,7 @@ def _request(attempt: Attempt, params: TeacherPairsParams) -> DrawPairs:
 
 
 def _succeed(attempt: Attempt, job: ClaimedJob, params: TeacherPairsParams, drawn: PairsDrawn) -> None:
-    attempt.report(stage=JobStage.UPLOADING)
+    attempt.report([job], stage=JobStage.UPLOADING)
     path = Path(drawn.path)
     product = outputs.store(attempt, job, path, purpose="pairs", name=path.name, media_type=_MEDIA_TYPE)
 

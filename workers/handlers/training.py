@@ -1,4 +1,4 @@
-"""Training: pictures in, a concept version out, checkpoints on the way."""
+"""Training: pictures in, a concept version out, checkpoints on the way; for several customers side by side."""
 
 from __future__ import annotations
 
@@ -15,51 +15,76 @@ from core.jobs.retry import JobError
 from core.jobs.states import JobStage
 from workers import checkpoints, outputs
 from workers.attempt import Attempt
-from workers.inputs import fetch_base, fetch_files, require
-from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained
+from workers.inputs import InputMissing, fetch_base, fetch_files, require
+from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained, Training
 
 _MEDIA_TYPE = "application/vnd.lockstep.concept+safetensors"
 
 
 def run(attempt: Attempt) -> None:
-    """Train the one job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
-    (job,) = attempt.jobs
-    assert isinstance(job.params, TrainingParams)
-    for message in attempt.converse(_request(attempt, job, job.params)):
+    """Train the batch side by side; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
+    location = fetch_base(attempt.sessions, _params(attempt.jobs[0]).model_id)
+    trainings = _gather(attempt)
+    if not trainings:
+        return
+    jobs = {attempt.name(job): job for job in attempt.jobs}
+    request = Train(attempt.request_id, model=location, trainings=tuple(trainings))
+    for message in attempt.converse(request):
         match message:
             case Checkpoint():
-                checkpoints.keep(attempt, job, message)
+                checkpoints.keep(attempt, jobs[message.request_id], message)
             case Trained():
-                _succeed(attempt, job, job.params, message)
+                _succeed(attempt, jobs[message.request_id], message)
             case Stopped():
-                checkpoints.give_back(attempt, job, message)
+                checkpoints.give_back(attempt, jobs[message.request_id], message)
             case Failed():
-                attempt.end(job, JobError(message.code, message.message, message.retryable))
+                error = JobError(message.code, message.message, message.retryable)
+                if message.request_id in jobs:
+                    attempt.end(jobs[message.request_id], error)
+                else:
+                    attempt.give_up(error)
 
 
-def _request(attempt: Attempt, job: ClaimedJob, params: TrainingParams) -> Train:
-    location = fetch_base(attempt.sessions, params.model_id)
-    pictures = fetch_files(attempt.sessions, attempt.store, params.file_ids, attempt.scratch / "pictures")
-    require(params.file_ids, pictures)
+def _params(job: ClaimedJob) -> TrainingParams:
+    assert isinstance(job.params, TrainingParams)
+    return job.params
+
+
+def _gather(attempt: Attempt) -> list[Training]:
+    """What to learn for every job whose pictures are still there; the others fail alone."""
+    file_ids = {file_id for job in attempt.jobs for file_id in _params(job).file_ids}
+    pictures = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch / "pictures")
+    trainings = []
+    for job in attempt.jobs:
+        try:
+            require(_params(job).file_ids, pictures)
+        except InputMissing as error:
+            attempt.end(job, JobError("input-missing", str(error), retryable=False))
+        else:
+            trainings.append(_training(attempt, job, pictures))
+    return trainings
+
+
+def _training(attempt: Attempt, job: ClaimedJob, pictures: Mapping[str, Path]) -> Training:
+    params = _params(job)
     resume_from = checkpoints.fetch(attempt, job)
-    settings: dict[str, object] = {"flip": params.flip}
+    settings: dict[str, object] = {"flip": params.flip, "key_lock": params.key_lock}
     if params.steps is not None:
         settings["steps"] = params.steps
-    return Train(
-        request_id=attempt.request_id,
-        model=location,
+    return Training(
+        request_id=attempt.name(job),
         pictures=tuple(str(pictures[file_id]) for file_id in params.file_ids),
         superclass=params.superclass,
-        concept_name=params.concept_name,
         settings=settings,
         seed=params.seed,
         resume_from=None if resume_from is None else str(resume_from),
-        scratch_dir=str(attempt.scratch),
+        scratch_dir=str(attempt.folder(job)),
     )
 
 
-def _succeed(attempt: Attempt, job: ClaimedJob, params: TrainingParams, trained: Trained) -> None:
-    attempt.report(stage=JobStage.UPLOADING)
+def _succeed(attempt: Attempt, job: ClaimedJob, trained: Trained) -> None:
+    params = _params(job)
+    attempt.report([job], stage=JobStage.UPLOADING)
     name = f"{params.concept_name}.safetensors"
     product = outputs.store(attempt, job, Path(trained.path), purpose="concept", name=name, media_type=_MEDIA_TYPE)
 

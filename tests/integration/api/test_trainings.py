@@ -67,7 +67,7 @@ def test_an_unlisted_superclass_is_a_warning_not_an_error(acme):
         ({"superclass": None}, 422, "validation", "superclass"),
         ({"concept": "cpt_gone"}, 404, "not-found", "concept"),
         ({"concept": "Tom"}, 422, "validation", "concept"),
-        ({"key_lock": "trained"}, 422, "validation", "key_lock"),
+        ({"key_lock": "none"}, 422, "validation", "key_lock"),
         ({"steps": 0}, 422, "validation", "steps"),
         ({"seed": 2**31}, 422, "validation", "seed"),
         ({"epochs": 3}, 422, "validation", "epochs"),

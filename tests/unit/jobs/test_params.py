@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from core.jobs.params import GenerationParams, TrainingParams, cost_ms, lane
+from core.jobs.params import GenerationParams, TrainingParams, cost_ms, is_training_lane, lane
 
 
 def generation(**changes: object) -> GenerationParams:
@@ -38,8 +38,15 @@ def test_generations_of_another_model_size_or_length_do_not(change):
     assert lane(generation(), "1") != lane(generation(**change), "1")
 
 
-def test_a_training_shares_its_lane_with_none():
-    assert lane(training(), "1") != lane(training(), "2")
+def test_trainings_share_a_lane_on_one_model():
+    assert lane(training(), "1") == lane(training(steps=9, key_lock="global", superclass="dog"), "2")
+    assert lane(training(), "1") != lane(training(model_id="x"), "2")
+
+
+def test_only_trainings_form_cohorts():
+    assert is_training_lane(lane(training(), "1"))
+    assert not is_training_lane(lane(generation(), "1"))
+    assert not is_training_lane("alone:1")
 
 
 def test_cost_grows_with_what_is_drawn():

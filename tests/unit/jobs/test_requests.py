@@ -6,7 +6,15 @@ import pytest
 
 from core.catalog.facts import ModelFacts
 from core.concepts.models import Concept
-from core.errors import ConceptUnused, Invalid, NotFound, PlaceholderTaken, SizeUnsupported, UnknownPlaceholder
+from core.errors import (
+    ConceptUnused,
+    Invalid,
+    KeyLockUnsupported,
+    NotFound,
+    PlaceholderTaken,
+    SizeUnsupported,
+    UnknownPlaceholder,
+)
 from core.jobs.requests import (
     ConceptChoice,
     GenerationRequest,
@@ -99,6 +107,20 @@ def test_what_a_use_leaves_open_comes_from_the_training_and_the_model():
     (use,) = bind_concepts(GenerationRequest("<tom>"), KNOWN)
     made = concept_use(use, FACTS, version=3, file_id="file_1", trained="global")
     assert (made.key_lock, made.gate_bias, made.gate_temperature) == ("global", 0.5, 0.15)
+
+
+@pytest.mark.parametrize("wanted", ["local", "global", "trained"])
+def test_a_concept_with_keys_of_its_own_takes_every_lock(wanted):
+    (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", key_lock=wanted)]), KNOWN)
+    assert concept_use(use, FACTS, version=1, file_id="file_1", trained="trained").key_lock == wanted
+
+
+@pytest.mark.parametrize("trained", ["local", "global"])
+def test_keys_that_were_never_learned_cannot_be_drawn_with(trained):
+    (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", key_lock="trained")]), KNOWN)
+    with pytest.raises(KeyLockUnsupported) as refusal:
+        concept_use(use, FACTS, version=1, file_id="file_1", trained=trained)
+    assert refusal.value.param == "concepts.0"
 
 
 def test_a_bias_of_zero_is_a_bias():

@@ -1,11 +1,12 @@
 """What training learns and a concept file holds.
 
-A concept file is one safetensors file, fp16, four tensors and string metadata:
+A concept file is one safetensors file, fp16, four or five tensors and string metadata:
 
     value_outputs        (O,)  o* of the values, all cross-attention layers side by side in `attention.py`'s order
     target_input         (D,)  i*
     embedding            (D,)  the token embedding of the placeholder
     superclass_encoding  (D,)  s; o* of the keys is W_K s (key locking), so it needs no storage
+    key_outputs          (O,)  o* of the keys, only where they were learned too (the paper's "trained K" ablation)
     metadata             format, base_model, encoder (fingerprint), covariance (hash), layer_widths, superclass,
                          key_lock, steps, settings and scores (JSON)
 
@@ -37,6 +38,7 @@ class KeyLock(StrEnum):
 
     LOCAL = "local"  # the superclass at the concept's own position: o*_K = W_K s through the gate
     GLOBAL = "global"  # the whole prompt with the superclass word in place of the concept
+    TRAINED = "trained"  # nothing is locked: o*_K is learned like o*_V
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Concept:
     embedding: Tensor  # (D,)
     superclass_encoding: Tensor  # (D,)
     superclass: str
+    key_outputs: Tensor | None = None  # (O,), where the keys were learned too
 
     def to(self, device: torch.device) -> Concept:
         """Return the concept in float32 on ``device``."""
@@ -55,13 +58,14 @@ class Concept:
         return Concept(superclass=self.superclass, **moved)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the four tensors by the names they have in the file."""
-        return {
+        """Return the tensors by the names they have in the file."""
+        tensors = {
             "value_outputs": self.value_outputs,
             "target_input": self.target_input,
             "embedding": self.embedding,
             "superclass_encoding": self.superclass_encoding,
         }
+        return tensors if self.key_outputs is None else tensors | {"key_outputs": self.key_outputs}
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class ConceptFile:
 
     @classmethod
     def _parse(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> ConceptFile:
+        key_lock = KeyLock(metadata["key_lock"])
         widths = tuple(int(width) for width in json.loads(metadata["layer_widths"]))
         concept = Concept(
             value_outputs=tensors["value_outputs"].float(),
@@ -126,6 +131,7 @@ class ConceptFile:
             embedding=tensors["embedding"].float(),
             superclass_encoding=tensors["superclass_encoding"].float(),
             superclass=metadata["superclass"],
+            key_outputs=tensors["key_outputs"].float() if key_lock is KeyLock.TRAINED else None,
         )
         _check_tensors(concept, sum(widths))
         return cls(
@@ -134,7 +140,7 @@ class ConceptFile:
             encoder_fingerprint=metadata["encoder"],
             covariance_sha256=metadata["covariance"],
             layer_widths=widths,
-            key_lock=KeyLock(metadata["key_lock"]),
+            key_lock=key_lock,
             steps=int(metadata["steps"]),
             settings=json.loads(metadata["settings"]),
             scores=json.loads(metadata["scores"]),
@@ -151,16 +157,16 @@ class ConceptFile:
         return self.concept
 
 
-def concept_size_bytes(layer_widths: Sequence[int], encoder_width: int) -> int:
+def concept_size_bytes(layer_widths: Sequence[int], encoder_width: int, key_lock: KeyLock = KeyLock.LOCAL) -> int:
     """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds about 1 KB."""
-    half = 2
-    return half * (sum(layer_widths) + 3 * encoder_width)
+    half, outputs = 2, 2 if key_lock is KeyLock.TRAINED else 1
+    return half * (outputs * sum(layer_widths) + 3 * encoder_width)
 
 
 def _check_tensors(concept: Concept, total_width: int) -> None:
     width = concept.target_input.shape[0] if concept.target_input.dim() == 1 else 0
     for name, tensor in concept.tensors().items():
-        expected = total_width if name == "value_outputs" else width
+        expected = total_width if name.endswith("_outputs") else width
         if tensor.shape != (expected,) or expected == 0:
             raise ConceptUnreadable(f"{name} has shape {tuple(tensor.shape)} where ({expected},) is due")
         if not torch.isfinite(tensor).all():

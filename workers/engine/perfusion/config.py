@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workers.engine.perfusion.concept import KeyLock
 from workers.engine.settings import TrainingSettings, require
 
 # As public reimplementations use them (after ChenDarYen/Key-Locked-Rank-One-Editing); the paper's own list is unknown.
@@ -31,6 +32,7 @@ class PerfusionConfig(TrainingSettings):
     gate_bias: float = 0.75  # the ablation on p. 9 prefers a high bias while training
     gate_temperature: float = 0.1
     target_input_decay: float = 0.99  # i* <- decay i* + (1 - decay) * the batch's mean encoding
+    key_lock: str = "local"  # where the keys come from while the values are learned (`concept.KeyLock`)
     flip: bool = True  # with probability 1/2; off for things that have a left and a right
     masked: bool = True  # weigh the loss by where the superclass word looks (zero-shot masking, p. 9)
     templates: tuple[str, ...] = PHOTO_TEMPLATES
@@ -45,6 +47,7 @@ class PerfusionConfig(TrainingSettings):
         require(0 <= self.gate_bias <= 1, "gate_bias must be from 0 to 1")
         require(0.01 <= self.gate_temperature <= 1, "gate_temperature must be from 0.01 to 1")
         require(0 <= self.target_input_decay < 1, "target_input_decay must be from 0 to below 1")
+        require(self.key_lock in set(KeyLock), f"key_lock must be one of {', '.join(KeyLock)}")
         require(self.checkpoint_every >= 1, "checkpoint_every must be at least 1")
         single = all(template.count("{}") == 1 for template in self.templates)
         require(bool(self.templates) and single, "each of the templates must hold one {}")
