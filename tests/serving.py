@@ -208,6 +208,9 @@ class Tenant:
     ) -> dict[str, Any]:
         return created(self.http.post("/v1/generations", json={"prompt": prompt} | body, headers=headers))
 
+    def sweep(self, sweep: Mapping[str, Any], prompt: str = "<tom> on the beach", **body: Any) -> dict[str, Any]:
+        return created(self.http.post("/v1/generations/sweep", json={"prompt": prompt, "sweep": sweep} | body))
+
     def jobs(self) -> int:
         return int(self.deployment.scalar("SELECT count(*) FROM jobs WHERE tenant_id = :id", id=self.id))
 
