@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,10 +172,15 @@ def download(
 
 def _values(typed: str | None) -> list[float] | None:
     """The numbers between commas."""
+    if typed is None:
+        return None
     try:
-        return None if typed is None else [float(value) for value in typed.split(",")]
+        values = [float(value) for value in typed.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"give numbers such as 0.4,0.5,0.6, not {typed!r}") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise typer.BadParameter(f"give numbers such as 0.4,0.5,0.6, not {typed!r}")
+    return values
 
 
 def _save(lockstep: Lockstep, job: Generation, out: Path) -> None:
