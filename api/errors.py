@@ -68,7 +68,7 @@ HTTP_CODES: Mapping[int, str] = {
 }
 
 # Clients repeat these without an idempotency key unless they are told not to.
-JOB_CREATING = frozenset({"/v1/trainings", "/v1/distillations", "/v1/generations"})
+JOB_CREATING = frozenset({"/v1/trainings", "/v1/distillations", "/v1/generations", "/v1/generations/sweep"})
 
 
 @dataclass(frozen=True)

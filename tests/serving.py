@@ -26,7 +26,7 @@ from core.db.engine import sync_engine
 from core.ids import new_id
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
-from core.jobs.params import DistillationParams, TeacherPairsParams, TrainingParams
+from core.jobs.params import DistillationParams, GenerationParams, TeacherPairsParams, TrainingParams
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
@@ -115,8 +115,8 @@ class Deployment:
             case TeacherPairsParams(shard=shard, count=count):
                 pairs = self._product(session, job, "pairs", f"{shard}.safetensors", b"pairs")
                 return {"file_id": pairs.file_id, "shard": shard, "count": count}
-            case _:
-                return self._drawn(session, job)
+            case GenerationParams():
+                return self._drawn(session, job, job.params)
 
     def _distilled(self, session: Session, job: ClaimedJob, params: DistillationParams) -> dict[str, Any]:
         made = self._product(
@@ -145,9 +145,13 @@ class Deployment:
             "metrics": {"identity": 0.9},
         }
 
-    def _drawn(self, session: Session, job: ClaimedJob) -> dict[str, Any]:
-        made = self._product(session, job, "output", "0.png", picture_bytes())
-        return {"images": [{"file_id": made.file_id, "seed": 1, "width": 64, "height": 64}]}
+    def _drawn(self, session: Session, job: ClaimedJob, params: GenerationParams) -> dict[str, Any]:
+        images = []
+        for number in range(params.n):
+            made = self._product(session, job, "output", f"{number}.png", picture_bytes())
+            image = {"file_id": made.file_id, "seed": params.seed_of(number), "width": 64, "height": 64}
+            images.append(image | params.swept(number))
+        return {"images": images}
 
     def _product(self, session: Session, job: ClaimedJob, purpose: str, name: str, data: bytes) -> Product:
         media_type = "image/png" if purpose == "output" else "application/octet-stream"
@@ -203,6 +207,9 @@ class Tenant:
         self, prompt: str = "a cat", *, headers: Mapping[str, str] | None = None, **body: Any
     ) -> dict[str, Any]:
         return created(self.http.post("/v1/generations", json={"prompt": prompt} | body, headers=headers))
+
+    def sweep(self, sweep: Mapping[str, Any], prompt: str = "<tom> on the beach", **body: Any) -> dict[str, Any]:
+        return created(self.http.post("/v1/generations/sweep", json={"prompt": prompt, "sweep": sweep} | body))
 
     def jobs(self) -> int:
         return int(self.deployment.scalar("SELECT count(*) FROM jobs WHERE tenant_id = :id", id=self.id))

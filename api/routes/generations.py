@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
-from sqlalchemy.ext.asyncio import AsyncSession
+from functools import partial
 
-from api.dependencies import Generator, Reader, Server, TenantSession, TenantTransactions, draw_seed
-from api.idempotency import NewJob
+from fastapi import APIRouter, Response
+
+from api.dependencies import Generator, Reader, Resources, Server, TenantSession, TenantTransactions, draw_seed
+from api.idempotency import Accept, NewJob
 from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
-from api.schemas.generations import CreateGeneration, GenerationJob
+from api.schemas.generations import CreateGeneration, CreateSweep, GenerationJob
 from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_generation
-from core.jobs.models import Job
+from core.jobs.requests import GenerationRequest
 from core.jobs.states import JobKind
+from core.tenants.authentication import Caller
 
 router = APIRouter(prefix="/v1/generations", tags=["Generations"])
 
@@ -23,17 +25,23 @@ router = APIRouter(prefix="/v1/generations", tags=["Generations"])
 @router.post("", status_code=201, response_model=GenerationJob)
 async def create_generation(body: CreateGeneration, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw pictures of a prompt, in which `<tom>` stands for the concept `tom`."""
+    return await new_job.answer(body, _accepting(body.as_request(), caller, server))
 
-    async def accept(session: AsyncSession) -> Job:
-        return await accept_generation(
-            session,
-            caller.tenant_id,
-            body.as_request(),
-            limits=server.queue,
-            draw_seed=draw_seed,
-        )
 
-    return await new_job.answer(body, accept)
+@router.post("/sweep", status_code=201, response_model=GenerationJob)
+async def create_sweep(body: CreateSweep, caller: Generator, server: Server, new_job: NewJob) -> Response:
+    """Draw a prompt once at each of several values of a concept's dial, all with one seed: only the dial differs."""
+    return await new_job.answer(body, _accepting(body.as_request(), caller, server))
+
+
+def _accepting(request: GenerationRequest, caller: Caller, server: Resources) -> Accept:
+    return partial(
+        accept_generation,
+        tenant_id=caller.tenant_id,
+        request=request,
+        limits=server.queue,
+        draw_seed=draw_seed,
+    )
 
 
 @router.get("")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Text
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
 from core.jobs import models
-from core.jobs.params import GenerationParams, KeyLock
+from core.jobs.params import MAX_PICTURES, GateBias, GateTemperature, GenerationParams, KeyLock, Sweep
 from core.jobs.requests import ConceptChoice, GenerationRequest
 
 
@@ -42,11 +43,11 @@ class ChosenConcept(RequestBody):
     )
     version: int | None = Field(default=None, ge=1, description="By default the latest.")
     key_lock: KeyLock | None = Field(default=None, description="By default the one it was trained with.")
-    gate_bias: float | None = Field(
-        default=None, ge=0, le=1, description="Higher: closer to the text; lower: closer to the pictures."
+    gate_bias: GateBias | None = Field(
+        default=None, description="Higher: closer to the text; lower: closer to the pictures."
     )
-    gate_temperature: float | None = Field(
-        default=None, gt=0, le=1, description="Lower: the gate opens more abruptly at its bias."
+    gate_temperature: GateTemperature | None = Field(
+        default=None, description="Lower: the gate opens more abruptly at its bias."
     )
 
     @model_validator(mode="after")
@@ -67,20 +68,8 @@ class ChosenConcept(RequestBody):
         )
 
 
-class CreateGeneration(RequestBody):
-    """Pictures to be drawn."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"prompt": "<tom> on the beach"},
-                {
-                    "prompt": "<tom> and <her>",
-                    "concepts": [{"name": "tom", "gate_bias": 0.6}, {"name": "ann", "as": "her"}],
-                },
-            ]
-        }
-    )
+class _Drawing(RequestBody):
+    """What is drawn, however many pictures of it."""
 
     prompt: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(
         description="What to draw. `<tom>` is your concept `tom`, or the one listed `as` tom."
@@ -96,7 +85,6 @@ class CreateGeneration(RequestBody):
     guidance: float | None = Field(
         default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own number."
     )
-    n: int = Field(default=1, ge=1, le=16, description="How many pictures; picture i has seed `seed + i`.")
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])
 
@@ -109,10 +97,85 @@ class CreateGeneration(RequestBody):
             model=self.model,
             steps=self.steps,
             guidance=self.guidance,
-            n=self.n,
             seed=self.seed,
             size=self.size,
         )
+
+
+class CreateGeneration(_Drawing):
+    """Pictures to be drawn."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "<tom> on the beach"},
+                {
+                    "prompt": "<tom> and <her>",
+                    "concepts": [{"name": "tom", "gate_bias": 0.6}, {"name": "ann", "as": "her"}],
+                },
+            ]
+        }
+    )
+
+    n: int = Field(default=1, ge=1, le=MAX_PICTURES, description="How many pictures; picture i has seed `seed + i`.")
+
+    def as_request(self) -> GenerationRequest:
+        """The request in the words of the use case."""
+        return replace(super().as_request(), n=self.n)
+
+
+class ChosenSweep(RequestBody):
+    """A concept of the prompt, and the values of one of its dials: `gate_bias` or `gate_temperature`."""
+
+    concept: ConceptName = Field(description="Its placeholder in the prompt, without the brackets.")
+    gate_bias: list[GateBias] | None = Field(
+        default=None, min_length=2, max_length=MAX_PICTURES, description="One picture is drawn at each; all differ."
+    )
+    gate_temperature: list[GateTemperature] | None = Field(
+        default=None, min_length=2, max_length=MAX_PICTURES, description="The same, of the other dial."
+    )
+
+    @field_validator("gate_bias", "gate_temperature")
+    @classmethod
+    def _differ(cls, values: list[float] | None) -> list[float] | None:
+        if values and len(set(values)) < len(values):
+            raise ValueError("the values must differ")
+        return values
+
+    @model_validator(mode="after")
+    def _of_one_dial(self) -> Self:
+        if (self.gate_bias is None) == (self.gate_temperature is None):
+            raise ValueError("give either gate_bias or gate_temperature")
+        return self
+
+    def as_sweep(self) -> Sweep:
+        """The sweep in the words of the use case."""
+        if self.gate_bias is not None:
+            return Sweep(concept=self.concept, dial="gate_bias", values=tuple(self.gate_bias))
+        return Sweep(concept=self.concept, dial="gate_temperature", values=tuple(self.gate_temperature or ()))
+
+
+class CreateSweep(_Drawing):
+    """One picture at each of several values of a concept's dial, all with one seed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt": "<tom> on the beach",
+                    "sweep": {"concept": "tom", "gate_bias": [0.4, 0.5, 0.6, 0.65, 0.7, 0.75]},
+                    "seed": 7,
+                }
+            ]
+        }
+    )
+
+    sweep: ChosenSweep = Field(description="Which dial to turn, and to which values.")
+
+    def as_request(self) -> GenerationRequest:
+        """The request in the words of the use case."""
+        sweep = self.sweep.as_sweep()
+        return replace(super().as_request(), n=len(sweep.values), sweep=sweep)
 
 
 class UsedConcept(Resource):
@@ -124,6 +187,19 @@ class UsedConcept(Resource):
     key_lock: KeyLock
     gate_bias: float
     gate_temperature: float
+
+
+class UsedSweep(Resource):
+    """The dial that the pictures of a sweep differ by, and its values; the other one is null."""
+
+    concept: str = Field(description="Its placeholder in the prompt.")
+    gate_bias: list[float] | None = None
+    gate_temperature: list[float] | None = None
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> UsedSweep:
+        """The sweep as it is shown."""
+        return cls.model_validate({"concept": sweep.concept, sweep.dial: list(sweep.values)})
 
 
 class GenerationInput(Resource):
@@ -138,6 +214,7 @@ class GenerationInput(Resource):
     n: int
     seed: int
     size: str = Field(examples=["64x64"])
+    sweep: UsedSweep | None = Field(description="Null unless one was asked for.")
 
 
 class GeneratedImage(Resource):
@@ -147,6 +224,8 @@ class GeneratedImage(Resource):
     seed: int = Field(description="The seed that draws this one again.")
     width: int
     height: int
+    gate_bias: float | None = Field(default=None, description="In a sweep of it: the value at which it was drawn.")
+    gate_temperature: float | None = Field(default=None, description="In a sweep of it: the same.")
     content_url: str = Field(description="Where its bytes are, for the same API key.")
 
 
@@ -188,6 +267,7 @@ class GenerationJob(JobBase):
             n=params.n,
             seed=params.seed,
             size=f"{params.width}x{params.height}",
+            sweep=None if params.sweep is None else UsedSweep.of(params.sweep),
         )
         result = None
         if job.result is not None:

@@ -111,6 +111,8 @@ async def accept_generation(
 ) -> Job:
     """A job that draws the prompt; the versions of its concepts are fixed here."""
     bound = requests.bind_concepts(request, await registry.by_name_and_id(session, requests.mentioned(request)))
+    if request.sweep is not None:
+        requests.check_sweep(request.sweep, bound)
     model = await _model_to_draw_with(session, request.model, bound)
     facts = facts_of(model)
     versions = await _versions(session, bound)
@@ -137,6 +139,7 @@ async def accept_generation(
         seed=request.seed if request.seed is not None else draw_seed(),
         width=width,
         height=height,
+        sweep=request.sweep,
     )
     return await submit(session, tenant_id, params, limits=limits)
 

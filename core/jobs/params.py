@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_PICTURES = 16  # of one generation
 
 KeyLock = Literal["global", "local", "trained"]
+Dial = Literal["gate_bias", "gate_temperature"]
+GateBias = Annotated[float, Field(ge=0, le=1)]
+GateTemperature = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Params(BaseModel):
@@ -36,12 +41,23 @@ class ConceptUse(_Params):
     file_id: str
     name: str  # its placeholder in the prompt, without the brackets
     key_lock: KeyLock
-    gate_bias: float = Field(ge=0, le=1)
-    gate_temperature: float = Field(gt=0, le=1)
+    gate_bias: GateBias
+    gate_temperature: GateTemperature
+
+
+class Sweep(_Params):
+    """One dial of one concept, turned to another value for each picture."""
+
+    concept: str  # its placeholder
+    dial: Dial
+    values: tuple[float, ...] = Field(min_length=2, max_length=MAX_PICTURES)
 
 
 class GenerationParams(_Params):
-    """Draw ``n`` pictures of one prompt; picture ``i`` has seed ``seed + i``."""
+    """Draw ``n`` pictures of one prompt; picture ``i`` has seed ``seed + i``.
+
+    In a sweep all have the same seed, and picture ``i`` the sweep's ``i``-th value in place of its concept's own.
+    """
 
     kind: Literal["generation"] = "generation"
     prompt: str
@@ -50,10 +66,36 @@ class GenerationParams(_Params):
     model_id: str
     steps: int = Field(ge=1, le=200)
     guidance: float = Field(ge=0, le=50)
-    n: int = Field(ge=1, le=16)
+    n: int = Field(ge=1, le=MAX_PICTURES)
     seed: int = Field(ge=0, lt=2**31)
     width: int = Field(ge=8)
     height: int = Field(ge=8)
+    sweep: Sweep | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_sweep(self) -> Self:
+        if self.sweep is None:
+            return self
+        if self.n != len(self.sweep.values):
+            raise ValueError("a sweep draws one picture at each value")
+        if self.sweep.concept not in {use.name for use in self.concepts}:
+            raise ValueError("a sweep is over one of the concepts")
+        return self
+
+    def seed_of(self, picture: int) -> int:
+        """The seed of a picture, counted from 0."""
+        return self.seed if self.sweep is not None else self.seed + picture
+
+    def swept(self, picture: int) -> dict[str, float]:
+        """What a picture differs by from the others of its sweep; nothing where there is none."""
+        return {} if self.sweep is None else {self.sweep.dial: self.sweep.values[picture]}
+
+    def concepts_of(self, picture: int) -> tuple[ConceptUse, ...]:
+        """The concepts as a picture uses them."""
+        if self.sweep is None:
+            return self.concepts
+        name, turned = self.sweep.concept, self.swept(picture)
+        return tuple(use.model_copy(update=turned) if use.name == name else use for use in self.concepts)
 
 
 class PairsWanted(_Params):

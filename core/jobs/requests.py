@@ -22,7 +22,7 @@ from core.errors import (
     StepsUnsupported,
     UnknownPlaceholder,
 )
-from core.jobs.params import ConceptUse, KeyLock
+from core.jobs.params import ConceptUse, KeyLock, Sweep
 
 # Wider than a name may be, so that `<Tom>` is told to be a mistake instead of being drawn as words.
 _PLACEHOLDER = re.compile(r"<([\w-]+)>")
@@ -56,7 +56,7 @@ class ConceptChoice:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """Draw ``n`` pictures of a prompt; None leaves it to the model or chance."""
+    """Draw ``n`` pictures of a prompt, one at each value of a sweep; None leaves it to the model or chance."""
 
     prompt: str
     negative_prompt: str = ""
@@ -67,6 +67,7 @@ class GenerationRequest:
     n: int = 1
     seed: int | None = None
     size: tuple[int, int] | None = None
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,16 @@ def _listed(choice: ConceptChoice, known: Mapping[str, Concept], *, param: str) 
     if concept is None:
         raise NotFound(f"No concept {choice.concept}.", param=param)
     return BoundConcept(choice.placeholder or concept.name, concept, choice, param)
+
+
+def check_sweep(sweep: Sweep, bound: Sequence[BoundConcept]) -> None:
+    """Raise ConceptUnused where the prompt lacks the swept concept, and Invalid where its dial is also set for good."""
+    swept = next((use for use in bound if use.placeholder == sweep.concept), None)
+    if swept is None:
+        raise ConceptUnused(f"The prompt never names <{sweep.concept}>.", param="sweep.concept")
+    if getattr(swept.choice, sweep.dial) is not None:
+        detail = f"The {sweep.dial} of <{sweep.concept}> is swept: give it no value of its own."
+        raise Invalid(detail, param=f"{swept.param}.{sweep.dial}")
 
 
 def concept_use(bound: BoundConcept, facts: ModelFacts, *, version: int, file_id: str, trained: KeyLock) -> ConceptUse:

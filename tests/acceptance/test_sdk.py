@@ -99,6 +99,11 @@ def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_ke
     assert concept_id in typed("concepts", "list")
     pictures = typed("generate", "<tam> in the snow", "--out", "pictures", "-n", "2", "--seed", "3").splitlines()
     assert [(tmp_path / picture).stat().st_size > 0 for picture in pictures] == [True, True]
+    swept = typed(
+        "sweep", "<tam> in the snow", "--concept", "tam", "--gate-bias", "0.3,0.7", "--out", "pictures"
+    ).splitlines()
+    assert [picture.rpartition("-")[2] for picture in swept] == ["0.3.png", "0.7.png"]
+    assert [(tmp_path / picture).stat().st_size > 0 for picture in swept] == [True, True]
     assert "succeeded" in typed("jobs", "list")
     assert typed("concepts", "download", "tam") == "tam.safetensors"
     assert (tmp_path / "tam.safetensors").stat().st_size > 1_000

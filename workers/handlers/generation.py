@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
-from core.jobs.params import GenerationParams
+from core.jobs.params import ConceptUse, GenerationParams
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
@@ -66,31 +67,31 @@ def _gather(attempt: Attempt) -> list[GenerateItem]:
 
 
 def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> list[GenerateItem]:
-    """One item a picture, named ``job/number``; picture ``i`` has the job's seed plus ``i``."""
-    concepts = tuple(
-        protocol.ConceptUse(
-            name=use.name,
-            path=str(paths[use.file_id]),
-            gate_bias=use.gate_bias,
-            gate_temperature=use.gate_temperature,
-            key_lock=use.key_lock,
-        )
-        for use in params.concepts
-    )
+    """One item a picture, named ``job/number``."""
     return [
         GenerateItem(
             item_id=f"{job_id}/{number}",
             prompt=params.prompt,
             negative_prompt=params.negative_prompt,
-            seed=params.seed + number,
+            seed=params.seed_of(number),
             steps=params.steps,
             guidance=params.guidance,
             width=params.width,
             height=params.height,
-            concepts=concepts,
+            concepts=tuple(_concept(use, paths[use.file_id]) for use in params.concepts_of(number)),
         )
         for number in range(params.n)
     ]
+
+
+def _concept(use: ConceptUse, path: Path) -> protocol.ConceptUse:
+    return protocol.ConceptUse(
+        name=use.name,
+        path=str(path),
+        gate_bias=use.gate_bias,
+        gate_temperature=use.gate_temperature,
+        key_lock=use.key_lock,
+    )
 
 
 def _finish(attempt: Attempt, generated: Generated) -> None:
@@ -149,10 +150,20 @@ def _write(
             endings.append(Ending(job.id, job.token, JobState.CANCELED, attempt.gpu_seconds()))
             continue
         products.keep_files(session, job, stored[job.id])
-        images = [
-            {"file_id": product.file_id, "seed": image.seed, "width": image.width, "height": image.height}
-            for product, image in zip(stored[job.id], pictures[job.id], strict=True)
-        ]
-        result = {"images": images}
+        result = {"images": _images(_params(job), stored[job.id], pictures[job.id])}
         endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=result))
     return execution.finish(session, endings)
+
+
+def _images(params: GenerationParams, stored: list[Product], drawn: list[GeneratedImage]) -> list[dict[str, Any]]:
+    """The pictures as the job's result lists them, in the order in which they were asked for."""
+    return [
+        {
+            "file_id": product.file_id,
+            "seed": image.seed,
+            "width": image.width,
+            "height": image.height,
+            **params.swept(number),
+        }
+        for number, (product, image) in enumerate(zip(stored, drawn, strict=True))
+    ]

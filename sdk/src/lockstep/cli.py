@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
-from lockstep.models import Event, Job
+from lockstep.models import Event, Generation, Job
 from lockstep.resources import JobsOf
 
 app = typer.Typer(
@@ -95,12 +96,33 @@ def generate(
     """Draw pictures of a prompt; names in `<...>` are those of concepts."""
     with Lockstep() as lockstep:
         job = lockstep.generations.create(prompt=prompt, model=model, n=n, seed=seed, steps=steps)
-        done = _watch(lockstep.generations, job)
-        out.mkdir(parents=True, exist_ok=True)
-        for image in done.result.images if done.result is not None else ():
-            path = out / f"{done.id}-{image.seed}.png"
-            path.write_bytes(lockstep.files.content(image.file_id))
-            typer.echo(path)
+        _save(lockstep, _watch(lockstep.generations, job), out)
+
+
+@app.command()
+def sweep(
+    prompt: Annotated[str, typer.Argument(help='What to draw, such as "<tom> on the beach".')],
+    *,
+    concept: Annotated[str, typer.Option(help="The concept whose dial is turned, as the prompt names it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", file_okay=False)],
+    gate_bias: Annotated[str | None, typer.Option(help="Its values, such as 0.4,0.5,0.6,0.7.")] = None,
+    gate_temperature: Annotated[str | None, typer.Option(help="Or values of the other dial.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model to draw with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every picture.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+) -> None:
+    """Draw a prompt once at each of several values of a concept's dial."""
+    with Lockstep() as lockstep:
+        job = lockstep.generations.sweep(
+            prompt=prompt,
+            concept=concept,
+            gate_bias=_values(gate_bias),
+            gate_temperature=_values(gate_temperature),
+            model=model,
+            seed=seed,
+            steps=steps,
+        )
+        _save(lockstep, _watch(lockstep.generations, job), out)
 
 
 @jobs.command("list")
@@ -145,6 +167,30 @@ def download(
     with Lockstep() as lockstep:
         path = out or Path(f"{lockstep.concepts.get(concept_id).name}.safetensors")
         path.write_bytes(lockstep.concepts.download(concept_id))
+        typer.echo(path)
+
+
+def _values(typed: str | None) -> list[float] | None:
+    """The numbers between commas."""
+    if typed is None:
+        return None
+    try:
+        values = [float(value) for value in typed.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise typer.BadParameter(f"give numbers such as 0.4,0.5,0.6, not {typed!r}")
+    return values
+
+
+def _save(lockstep: Lockstep, job: Generation, out: Path) -> None:
+    """Write the pictures; a name ends in what its picture differs by: the value of a swept dial, or the seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for image in job.result.images if job.result is not None else ():
+        swept = {"gate_bias": image.gate_bias, "gate_temperature": image.gate_temperature}
+        differing = [f"{dial}-{value}" for dial, value in swept.items() if value is not None] or [str(image.seed)]
+        path = out / f"{job.id}-{'-'.join(differing)}.png"
+        path.write_bytes(lockstep.files.content(image.file_id))
         typer.echo(path)
 
 

@@ -10,6 +10,7 @@ import httpx
 
 from lockstep import resources
 from lockstep.errors import LockstepError
+from lockstep.generations import Generations
 from lockstep.retry import RetryPolicy
 from lockstep.transport import Transport
 
@@ -59,7 +60,7 @@ class Lockstep:
         self.models = resources.Models(self._transport)
         self.trainings = resources.Trainings(self._transport)
         self.distillations = resources.Distillations(self._transport)
-        self.generations = resources.Generations(self._transport)
+        self.generations = Generations(self._transport)
         self.jobs = resources.Jobs(self._transport)
         self.webhook_endpoints = resources.WebhookEndpoints(self._transport)
         self.events = resources.Events(self._transport)

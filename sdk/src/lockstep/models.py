@@ -134,12 +134,14 @@ class Distillation(Job):
 
 
 class GeneratedImage(Resource):
-    """One picture; the same prompt with this seed draws it again."""
+    """One picture; the same prompt with this seed draws it again, in a sweep with this value of the swept dial."""
 
     file_id: str
     seed: int
     width: int
     height: int
+    gate_bias: float | None = None
+    gate_temperature: float | None = None
 
 
 class GenerationResult(Resource):

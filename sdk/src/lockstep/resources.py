@@ -1,4 +1,4 @@
-"""What a client can do, one class for each resource of the API."""
+"""What a client can do, one class for each resource of the API; generations have a module of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lockstep.models import (
     Distillation,
     Event,
     File,
-    Generation,
     Job,
     Model,
     Page,
@@ -225,48 +224,6 @@ class Distillations(PausableJobsOf[Distillation]):
         }
         answer = self._transport.post(self._path, body, idempotency_key=idempotency_key)
         return Distillation.model_validate(answer.json())
-
-
-class Generations(JobsOf[Generation]):
-    """Jobs that draw pictures."""
-
-    _path = "/v1/generations"
-    _kind = Generation
-
-    def create(
-        self,
-        *,
-        prompt: str,
-        concepts: Sequence[Mapping[str, Any]] = (),
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        n: int | None = None,
-        seed: int | None = None,
-        size: str | None = None,
-        idempotency_key: str | None = None,
-        wait: int | None = None,
-    ) -> Generation:
-        """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
-
-        ``concepts`` are only needed to rename a concept or to change how it takes part, as in
-        ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``wait`` asks the server to hold its answer for up to that
-        many seconds (55 at most), until the job has ended.
-        """
-        body = {
-            "prompt": prompt,
-            "concepts": [dict(concept) for concept in concepts] or None,
-            "negative_prompt": negative_prompt,
-            "model": model,
-            "steps": steps,
-            "guidance": guidance,
-            "n": n,
-            "seed": seed,
-            "size": size,
-        }
-        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
-        return Generation.model_validate(answer.json())
 
 
 class WebhookEndpoints(_Resources):

@@ -13,6 +13,7 @@ from tests.serving import Tenant, refused
 MALFORMED = keys.new_key()[:-1] + "!"
 SCOPES_OF = [
     ("POST", "/v1/generations", "generate"),
+    ("POST", "/v1/generations/sweep", "generate"),
     ("POST", "/v1/generations/job_x/cancel", "generate"),
     ("POST", "/v1/trainings", "train"),
     ("POST", "/v1/trainings/job_x/cancel", "train"),
@@ -54,6 +55,7 @@ SCOPES_OF = [
 ]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations": {"json": {"prompt": "a cat"}},
+    "/v1/generations/sweep": {"json": {"prompt": "a cat"}},
     "/v1/trainings": {"json": {"concept": "tom"}},
     "/v1/distillations": {"json": {"name": "swift"}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},
@@ -170,7 +172,7 @@ def test_health_needs_no_key(url):
 
 def test_the_openapi_document_describes_every_field_that_is_sent_and_every_error_as_a_problem(url):
     document = httpx.get(f"{url}/openapi.json", verify=False).json()
-    for name in ("CreateTraining", "CreateGeneration", "CreateConcept", "ChosenConcept"):
+    for name in ("CreateTraining", "CreateGeneration", "CreateSweep", "CreateConcept", "ChosenConcept", "ChosenSweep"):
         for field, schema in document["components"]["schemas"][name]["properties"].items():
             assert schema.get("description"), f"{name}.{field}"
     operations = [operation for path in document["paths"].values() for operation in path.values()]

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -29,6 +30,11 @@ async def trained_concept(deployment, worker):
 def use(result, **changes):
     values = {"concept_id": result["concept_id"], "version": 1, "file_id": result["file_id"], "name": "tom"}
     return values | {"key_lock": "local", "gate_bias": 0.6, "gate_temperature": 0.15} | changes
+
+
+def pixels(deployment, image):
+    row = deployment.one("SELECT key FROM files WHERE id = :id", id=image["file_id"])
+    return np.asarray(Image.open(io.BytesIO(deployment.store.get(row.key)))).astype(int)
 
 
 async def test_a_generation_leaves_pictures_that_its_tenant_can_fetch(deployment, worker):
@@ -60,6 +66,26 @@ async def test_a_training_makes_a_version_that_generations_can_use(deployment, w
     job_id = await deployment.generate(prompt="a <tom> on a hat", concepts=[use(result)])
     worker.serve()
     assert deployment.job(job_id).state == "succeeded"
+
+
+@pytest.mark.parametrize(("dial", "values"), [("gate_bias", (0.3, 0.9, 0.6)), ("gate_temperature", (0.05, 0.9, 0.2))])
+async def test_a_sweep_draws_what_generations_with_its_values_and_seed_would_draw(deployment, worker, dial, values):
+    asked = {"prompt": "a <tom> on a hat", "seed": 7}
+    tom = use(await trained_concept(deployment, worker))
+    sweep = {"concept": "tom", "dial": dial, "values": values}
+    swept = await deployment.generate(**asked, n=3, concepts=[tom], sweep=sweep)
+    worker.serve()
+    images = deployment.job(swept).result["images"]
+    assert [image.keys() - {"file_id", "width", "height"} for image in images] == [{"seed", dial}] * 3
+    assert [(image["seed"], image[dial]) for image in images] == [(7, value) for value in values]
+
+    alone = [await deployment.generate(**asked, concepts=[tom | {dial: value}]) for value in values]
+    worker.serve()
+    drawn = [pixels(deployment, image) for image in images]
+    for picture, job_id in zip(drawn, alone, strict=True):
+        (image,) = deployment.job(job_id).result["images"]
+        assert np.abs(picture - pixels(deployment, image)).max() <= 1  # grey level
+    assert np.abs(drawn[0] - drawn[1]).max() > 1  # the dial does something
 
 
 async def test_one_jobs_broken_concept_leaves_its_neighbours_alone(deployment, worker):

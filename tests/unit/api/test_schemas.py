@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from api.schemas.concepts import CreateConcept
-from api.schemas.generations import CreateGeneration
+from api.schemas.generations import CreateGeneration, CreateSweep
 from api.schemas.trainings import CreateTraining
+from core.jobs.params import Sweep
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,22 @@ def test_anything_else_is_no_size(size):
         CreateGeneration.model_validate({"prompt": "a", "size": size})
 
 
-@pytest.mark.parametrize("body", [CreateTraining, CreateGeneration, CreateConcept])
+@pytest.mark.parametrize("body", [CreateTraining, CreateGeneration, CreateSweep, CreateConcept])
 def test_the_examples_in_the_documentation_are_accepted(body):
     for example in body.model_config["json_schema_extra"]["examples"]:
         body.model_validate(example)
+
+
+def test_a_sweep_asks_for_one_picture_at_each_value():
+    body = {"prompt": "<tom>", "seed": 7, "sweep": {"concept": "tom", "gate_temperature": [0.3, 0.1, 0.2]}}
+    request = CreateSweep.model_validate(body).as_request()
+    assert (request.prompt, request.seed, request.n) == ("<tom>", 7, 3)
+    assert request.sweep == Sweep(concept="tom", dial="gate_temperature", values=(0.3, 0.1, 0.2))
+
+
+def test_a_sweep_and_a_generation_say_the_rest_alike():
+    fields, others = CreateSweep.model_fields, CreateGeneration.model_fields
+    assert fields.keys() ^ others.keys() == {"sweep", "n"}
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfff"])

@@ -15,11 +15,13 @@ from core.errors import (
     SizeUnsupported,
     UnknownPlaceholder,
 )
+from core.jobs.params import Sweep
 from core.jobs.requests import (
     ConceptChoice,
     GenerationRequest,
     bind_concepts,
     check_pictures,
+    check_sweep,
     concept_use,
     mentioned,
     picture_size,
@@ -126,6 +128,31 @@ def test_keys_that_were_never_learned_cannot_be_drawn_with(trained):
 def test_a_bias_of_zero_is_a_bias():
     (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", gate_bias=0.0)]), KNOWN)
     assert concept_use(use, FACTS, version=1, file_id="file_1", trained="local").gate_bias == 0.0
+
+
+HIM = {"concept": "tom", "placeholder": "him"}
+
+
+@pytest.mark.parametrize(
+    ("swept", "choices", "error", "param"),
+    [
+        ("tom", [HIM], ConceptUnused, "sweep.concept"),  # it is called otherwise here
+        ("rex", [HIM], ConceptUnused, "sweep.concept"),
+        ("him", [HIM | {"gate_bias": 0.0}], Invalid, "concepts.0.gate_bias"),
+    ],
+)
+def test_a_dial_that_the_prompt_lacks_or_that_is_set_already_is_not_swept(swept, choices, error, param):
+    request = GenerationRequest("<him> and <ann>", concepts=[ConceptChoice(**choice) for choice in choices])
+    with pytest.raises(error) as refusal:
+        check_sweep(Sweep(concept=swept, dial="gate_bias", values=(0.4, 0.5)), bind_concepts(request, KNOWN))
+    assert refusal.value.param == param
+
+
+@pytest.mark.parametrize("choice", [HIM, HIM | {"gate_temperature": 0.2}])
+@pytest.mark.parametrize("swept", ["him", "ann"])
+def test_any_other_dial_of_the_prompt_may_be(choice, swept):
+    request = GenerationRequest("<him> and <ann>", concepts=[ConceptChoice(**choice)])
+    check_sweep(Sweep(concept=swept, dial="gate_bias", values=(0.4, 0.5)), bind_concepts(request, KNOWN))
 
 
 @pytest.mark.parametrize(("wanted", "size"), [(None, (64, 64)), ((64, 256), (64, 256)), ((128, 64), (128, 64))])

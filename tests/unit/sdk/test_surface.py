@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import ModuleType
 
 import httpx
@@ -73,6 +74,31 @@ def test_iterating_over_a_page_goes_on_through_the_pages_that_follow():
         page = client.models.list()
         assert [model.id for model in page] == ["mdl_1", "mdl_2", "mdl_3"]
         assert [model.id for model in page.data] == ["mdl_1"]
+
+
+def test_a_sweep_says_which_dial_of_which_concept_and_leaves_the_rest_to_the_server():
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        job = {"id": "job_1", "kind": "generation", "state": "queued", "attempt": 0, "created_at": "2026-01-01T00:00Z"}
+        return httpx.Response(201, json=job)
+
+    with Lockstep(base_url="http://server", api_key="k", transport=httpx.MockTransport(answer)) as client:
+        client.generations.sweep(
+            prompt="<tom>", concept="tom", gate_bias=(0.4, 0.6), seed=7, concepts=[{"name": "tom"}]
+        )
+        client.generations.sweep(prompt="<tom>", concept="tom", gate_temperature=(0.1, 0.2), model=None)
+    assert {request.url.path for request in seen} == {"/v1/generations/sweep"}
+    assert [json.loads(request.content) for request in seen] == [
+        {
+            "prompt": "<tom>",
+            "seed": 7,
+            "concepts": [{"name": "tom"}],
+            "sweep": {"concept": "tom", "gate_bias": [0.4, 0.6]},
+        },
+        {"prompt": "<tom>", "sweep": {"concept": "tom", "gate_temperature": [0.1, 0.2]}},
+    ]
 
 
 def test_fields_that_this_version_does_not_know_are_kept():

@@ -1,0 +1,78 @@
+"""Generations: pictures of a prompt, or of one prompt over the range of a concept's dial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+from lockstep.models import Generation
+from lockstep.resources import JobsOf
+
+
+class Drawing(TypedDict, total=False):
+    """How pictures are drawn, however many; what is left out, the server decides.
+
+    ``concepts`` are only needed to rename a concept or to change how it takes part, as in
+    ``{"name": "tom", "as": "him", "gate_bias": 0.6}``.
+    """
+
+    concepts: Sequence[Mapping[str, Any]]
+    negative_prompt: str | None
+    model: str | None
+    steps: int | None
+    guidance: float | None
+    seed: int | None
+    size: str | None
+
+
+class Generations(JobsOf[Generation]):
+    """Jobs that draw pictures."""
+
+    _path = "/v1/generations"
+    _kind = Generation
+
+    def create(
+        self,
+        *,
+        prompt: str,
+        n: int | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+        **drawing: Unpack[Drawing],
+    ) -> Generation:
+        """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
+
+        ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
+        ``guidance``, ``seed``, ``size``. ``wait`` asks the server to hold its answer for up to that many seconds
+        (55 at most), until the job has ended.
+        """
+        body = _body(prompt, drawing) | {"n": n}
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
+    def sweep(
+        self,
+        *,
+        prompt: str,
+        concept: str,
+        gate_bias: Sequence[float] | None = None,
+        gate_temperature: Sequence[float] | None = None,
+        idempotency_key: str | None = None,
+        wait: int | None = None,
+        **drawing: Unpack[Drawing],
+    ) -> Generation:
+        """Draw a prompt once at each value of a dial of ``concept``, the name that its placeholder has there.
+
+        Give either ``gate_bias`` or ``gate_temperature``; each image has its value under the same name. All are drawn
+        from one seed, so that only the dial differs. ``wait`` and ``drawing`` are those of ``create``.
+        """
+        values = {"gate_bias": gate_bias, "gate_temperature": gate_temperature}
+        sweep = {"concept": concept, **{dial: list(given) for dial, given in values.items() if given is not None}}
+        body = _body(prompt, drawing) | {"sweep": sweep}
+        answer = self._transport.post(f"{self._path}/sweep", body, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
+
+def _body(prompt: str, drawing: Drawing) -> dict[str, Any]:
+    concepts = [dict(concept) for concept in drawing.get("concepts", ())]
+    return {**drawing, "prompt": prompt, "concepts": concepts or None}
