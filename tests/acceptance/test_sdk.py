@@ -100,5 +100,8 @@ def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_ke
     pictures = typed("generate", "<tam> in the snow", "--out", "pictures", "-n", "2", "--seed", "3").splitlines()
     assert [(tmp_path / picture).stat().st_size > 0 for picture in pictures] == [True, True]
     assert "succeeded" in typed("jobs", "list")
-    assert typed("concepts", "download", "tam") == "tam.safetensors"
-    assert (tmp_path / "tam.safetensors").stat().st_size > 1_000
+    assert typed("concepts", "download", "tam") == "tam-v1.safetensors"
+    assert (tmp_path / "tam-v1.safetensors").stat().st_size > 1_000
+    assert typed("concepts", "import", "tam", "tam-v1.safetensors") == concept_id
+    twin = typed("concepts", "import", "twin", "tam-v1.safetensors")
+    assert twin in typed("concepts", "list")
