@@ -105,3 +105,4 @@ def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_ke
     assert typed("concepts", "import", "tam", "tam-v1.safetensors") == concept_id
     twin = typed("concepts", "import", "twin", "tam-v1.safetensors")
     assert twin in typed("concepts", "list")
+    assert typed("generate", "<twin>", "--out", "pictures").endswith(".png")

@@ -1,6 +1,6 @@
 """What training learns and a concept file holds.
 
-A concept file is one safetensors file, fp16, four tensors and string metadata:
+A concept file is one safetensors file, fp16, four tensors and string metadata (`docs/concept-files.md`):
 
     value_outputs        (O,)  o* of the values, all cross-attention layers side by side in `attention.py`'s order
     target_input         (D,)  i*
