@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_another_format_is_told_by_its_name(said: str | None):
         ("scores", json.dumps({str(number): 1.0 for number in range(101)})),
     ],
 )
-def test_metadata_out_of_its_bounds_is_refused_by_the_field_s_name(field: str, text: str | None):
+def test_metadata_out_of_its_bounds_is_refused_by_the_field_s_name(field: str, text: Any):
     assert field in refusal(concept_file(**{field: text}))
 
 
