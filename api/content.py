@@ -44,10 +44,11 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     return ByteRange(first, last)
 
 
-async def serve(request: Request, file: File, store: ObjectStore) -> Response:
+async def serve(request: Request, file: File, store: ObjectStore, *, name: str | None = None) -> Response:
     """The file's bytes, or as much of them as the request's conditions ask for; raises NotFound and StorageUnavailable.
 
-    Bytes never change under an id, so their hash is a strong validator and they may be kept for ever.
+    ``name`` is what a client may save it as, where that is not the file's own. Bytes never change under an id, so
+    their hash is a strong validator and they may be kept for ever.
     """
     etag = f'"{file.sha256}"'
     headers = {
@@ -58,7 +59,7 @@ async def serve(request: Request, file: File, store: ObjectStore) -> Response:
     }
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file.name, safe='')}"
+    headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name or file.name, safe='')}"
     wanted = _wanted(request, etag, file.size_bytes)
     span = wanted or ByteRange(0, file.size_bytes - 1)
     try:

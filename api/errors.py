@@ -35,6 +35,8 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.UnknownPlaceholder: 422,
     errors.ConceptUnused: 422,
     errors.PlaceholderTaken: 422,
+    errors.ConceptUnreadable: 422,
+    errors.ConceptModelUnknown: 422,
     errors.ModelUnknown: 422,
     errors.ModelNotBase: 422,
     errors.NoPrompts: 422,

@@ -1,11 +1,11 @@
-"""Requests that make a job: carried out once, however often they are sent, and answered in one way."""
+"""Requests that make something: carried out once, however often they are sent, and answered in one way."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -26,23 +26,28 @@ from core.idempotency.replies import Reply
 from core.jobs.models import Job
 from core.tenants.authentication import Caller
 
+Make = Callable[[AsyncSession], Awaitable[Reply]]
 Accept = Callable[[AsyncSession], Awaitable[Job]]
 
 
 @dataclass(frozen=True)
-class JobCreation:
-    """One request for a job."""
+class Creation:
+    """One request that makes something."""
 
     request: Request
     server: Resources
     caller: Caller
     transactions: Transactions
-    wait: Wait
     key: str | None
     is_retry: bool
 
-    async def answer(self, body: BaseModel, accept: Accept) -> JSONResponse:
-        """Run ``accept`` unless the request is a repetition; the job and the kept answer are one transaction."""
+    async def answer(self, body: BaseModel, make: Make) -> JSONResponse:
+        """Run ``make`` unless the request is a repetition, and tell what came of it."""
+        reply, headers = await self.reply(body, make)
+        return self.response(reply, headers)
+
+    async def reply(self, body: BaseModel, make: Make) -> tuple[Reply, dict[str, str]]:
+        """The answer, kept in the transaction that made what it tells of, and its headers."""
         identity = replies.identify(
             self.caller,
             route=f"POST {self.request.url.path}",
@@ -52,39 +57,54 @@ class JobCreation:
         )
         async with self.transactions() as session:
             kept = await replies.find(session, identity)
-            reply = kept or await self._carry_out(session, accept)
+            reply = kept or await self._carry_out(session, make)
             if kept is None:
                 await replies.keep(session, identity, reply)
-        headers = {} if kept is None else {"Idempotent-Replayed": "true"}
-        if reply.status >= 400:
-            return problem_response(reply.body, method="POST", path=self.request.url.path, headers=headers)
-        return await self._created(reply, headers)
+        return reply, {} if kept is None else {"Idempotent-Replayed": "true"}
 
-    async def _carry_out(self, session: AsyncSession, accept: Accept) -> Reply:
+    async def _carry_out(self, session: AsyncSession, make: Make) -> Reply:
         try:
             async with session.begin_nested():  # an error is kept, what it left half-done is not
-                job = await accept(session)
-                body = await self._shown(session, job)
+                return await make(session)
         except LockstepError as error:
             if not is_final(error):
                 raise
             trouble = trouble_of(error)
             return Reply(trouble.status, trouble.body(self.request.scope["state"]["request_id"]))
-        return Reply(201, body, location=self.server.urls.job(job))
 
-    async def _created(self, reply: Reply, headers: dict[str, str]) -> JSONResponse:
-        body = reply.body
-        if self.wait is not None:
+    def response(self, reply: Reply, headers: dict[str, str]) -> JSONResponse:
+        """The answer as it is sent."""
+        if reply.status >= 400:
+            return problem_response(reply.body, method="POST", path=self.request.url.path, headers=headers)
+        return JSONResponse(reply.body, status_code=reply.status, headers=headers | {"Location": reply.location or ""})
+
+
+@dataclass(frozen=True)
+class JobCreation:
+    """One request for a job, which the client may prefer to wait for."""
+
+    creation: Creation
+    wait: Wait
+
+    async def answer(self, body: BaseModel, accept: Accept) -> JSONResponse:
+        """Run ``accept`` unless the request is a repetition; the job and the kept answer are one transaction."""
+
+        async def make(session: AsyncSession) -> Reply:
+            job = await accept(session)
+            return Reply(201, await self._shown(session, job), location=self.creation.server.urls.job(job))
+
+        reply, headers = await self.creation.reply(body, make)
+        if self.wait is not None and reply.status < 400:
             # The job exists: whatever befalls the database now, the answer must not be that it may not.
             with contextlib.suppress(SQLAlchemyError, OutcomeUnknown):
-                job = await hold(self.transactions, body["id"], self.wait)
-                async with self.transactions() as session:
-                    body = await self._shown(session, job)
+                job = await hold(self.creation.transactions, reply.body["id"], self.wait)
+                async with self.creation.transactions() as session:
+                    reply = replace(reply, body=await self._shown(session, job))
                 headers |= applied(self.wait)
-        return JSONResponse(body, status_code=reply.status, headers=headers | {"Location": reply.location or ""})
+        return self.creation.response(reply, headers)
 
     async def _shown(self, session: AsyncSession, job: Job) -> dict[str, Any]:
-        wire = await show(session, job, shown, self.server.urls)
+        wire = await show(session, job, shown, self.creation.server.urls)
         return wire.model_dump(mode="json", by_alias=True)
 
 
@@ -93,7 +113,6 @@ def _creation(  # noqa: PLR0917 - FastAPI passes them by name
     server: Server,
     caller: AnyCaller,
     transactions: TenantTransactions,
-    wait: Wait,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -104,9 +123,16 @@ def _creation(  # noqa: PLR0917 - FastAPI passes them by name
         ),
     ] = None,
     x_stainless_retry_count: Annotated[str | None, Header(include_in_schema=False)] = None,
-) -> JobCreation:
+) -> Creation:
     is_retry = re.fullmatch(r"0*[1-9]\d*", x_stainless_retry_count or "") is not None
-    return JobCreation(request, server, caller, transactions, wait, idempotency_key, is_retry)
+    return Creation(request, server, caller, transactions, idempotency_key, is_retry)
 
 
-NewJob = Annotated[JobCreation, Depends(_creation)]
+New = Annotated[Creation, Depends(_creation)]
+
+
+def _job_creation(creation: New, wait: Wait) -> JobCreation:
+    return JobCreation(creation, wait)
+
+
+NewJob = Annotated[JobCreation, Depends(_job_creation)]

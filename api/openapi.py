@@ -11,7 +11,7 @@ from api.errors import MEDIA_TYPE
 from api.schemas.problems import Problem
 
 TAGS = [
-    {"name": "Files", "description": "Pictures that are uploaded, and what jobs produce."},
+    {"name": "Files", "description": "Pictures and concept files that are uploaded, and what jobs produce."},
     {"name": "Concepts", "description": "What was learned of a thing; prompts name it as `<name>`."},
     {"name": "Models", "description": "Base models and students: their sizes, their words, their defaults."},
     {"name": "Trainings", "description": "Jobs that learn a concept from pictures."},
@@ -27,7 +27,8 @@ DESCRIPTION = """\
 Teach it once, render it in one step: upload pictures of a thing, train a concept of it, draw it wherever you like.
 
 Send your API key as `Authorization: Bearer lk_live_...`. Errors are problem details (RFC 9457) with a stable `code`.
-Requests that make a job take an `Idempotency-Key`, and `Prefer: wait=N` holds the answer until the job has ended.
+Requests that make a job take an `Idempotency-Key`, as imports do; `Prefer: wait=N` holds the answer until the job has
+ended.
 """
 
 _REF = "#/components/schemas/{model}"

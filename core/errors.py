@@ -9,6 +9,7 @@
     ├── Invalid                    the request can never succeed as it stands
     │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
     │   ├── UnknownPlaceholder, ConceptUnused, PlaceholderTaken
+    │   ├── ConceptUnreadable, ConceptModelUnknown
     │   ├── ModelUnknown, ModelNotBase, NoPrompts
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused
@@ -110,6 +111,18 @@ class PlaceholderTaken(Invalid):
     """Two concepts of the request would answer to one placeholder."""
 
     code = "placeholder-taken"
+
+
+class ConceptUnreadable(Invalid):
+    """The file is not a concept file that can be read."""
+
+    code = "concept-unreadable"
+
+
+class ConceptModelUnknown(Invalid):
+    """No base model here is the one that the concept was learned on."""
+
+    code = "concept-model-unknown"
 
 
 class ModelUnknown(Invalid):

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import content
-from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
+from api.dependencies import Reader, Resources, Server, TenantSession, TenantTransactions, Trainer
+from api.idempotency import New
 from api.pagination import WantedPage, list_of
 from api.schemas.common import ListOf
-from api.schemas.concepts import Concept, ConceptWithVersions, CreateConcept, Version
+from api.schemas.concepts import Concept, ConceptWithVersions, CreateConcept, ImportConcept, Version
 from core.catalog.selection import names, select_base
-from core.concepts import registry, statements
+from core.concepts import importing, models, registry, statements
+from core.concepts.header import MEDIA_TYPE
 from core.db.paging import read_page
+from core.idempotency.replies import Reply
 
 router = APIRouter(prefix="/v1/concepts", tags=["Concepts"])
 
@@ -31,6 +35,21 @@ async def create_concept(
     return Concept.of(concept, model.name)
 
 
+@router.post("/import", status_code=201, response_model=ConceptWithVersions)
+async def import_concept(body: ImportConcept, caller: Trainer, server: Server, new: New) -> Response:
+    """Make a concept, or the next version of one, from an uploaded concept file.
+
+    The file must have been learned on one of this server's base models, here or on another server.
+    """
+
+    async def make(session: AsyncSession) -> Reply:
+        concept = await importing.import_version(session, caller.tenant_id, body.as_request())
+        wire = await _shown(session, concept, server)
+        return Reply(201, wire.model_dump(mode="json"), location=server.urls.concept(concept.id))
+
+    return await new.answer(body, make)
+
+
 @router.get("")
 async def list_concepts(_: Reader, session: TenantSession, page: WantedPage) -> ListOf[Concept]:
     """List concepts, newest first."""
@@ -42,17 +61,20 @@ async def list_concepts(_: Reader, session: TenantSession, page: WantedPage) -> 
         before=page.before,
         limit=page.limit,
     )
-    models = await names(session, {concept.model_id for concept in found.rows})
-    return list_of(found, lambda concept: Concept.of(concept, models[concept.model_id]))
+    model_names = await names(session, {concept.model_id for concept in found.rows})
+    return list_of(found, lambda concept: Concept.of(concept, model_names[concept.model_id]))
 
 
 @router.get("/{name_or_id}")
 async def get_concept(name_or_id: str, _: Reader, session: TenantSession, server: Server) -> ConceptWithVersions:
-    """Get a concept and the versions that trainings made of it."""
-    concept = await registry.get(session, name_or_id)
-    models = await names(session, [concept.model_id])
+    """Get a concept and the versions that were made of it."""
+    return await _shown(session, await registry.get(session, name_or_id), server)
+
+
+async def _shown(session: AsyncSession, concept: models.Concept, server: Resources) -> ConceptWithVersions:
+    model_names = await names(session, [concept.model_id])
     versions = await registry.versions(session, concept.id)
-    return ConceptWithVersions.with_versions(concept, models[concept.model_id], versions, server.urls)
+    return ConceptWithVersions.with_versions(concept, model_names[concept.model_id], versions, server.urls)
 
 
 @router.delete("/{name_or_id}", status_code=204)
@@ -63,7 +85,7 @@ async def delete_concept(name_or_id: str, _: Trainer, session: TenantSession) ->
 
 @router.get("/{name_or_id}/versions")
 async def list_versions(name_or_id: str, _: Reader, session: TenantSession, server: Server) -> ListOf[Version]:
-    """List what trainings made of the concept, newest first."""
+    """List what was made of the concept, newest first."""
     concept = await registry.get(session, name_or_id)
     made = await registry.versions(session, concept.id)
     return ListOf(
@@ -77,7 +99,7 @@ async def list_versions(name_or_id: str, _: Reader, session: TenantSession, serv
 @router.get(
     "/{name_or_id}/content",
     response_class=Response,
-    responses={200: {"description": "The concept file (safetensors).", "content": {"application/octet-stream": {}}}},
+    responses={200: {"description": "The concept file (safetensors).", "content": {MEDIA_TYPE: {}}}},
 )
 async def get_concept_content(
     name_or_id: str,
@@ -90,5 +112,5 @@ async def get_concept_content(
     """Download a version's concept file, whole or one `Range`."""
     async with transactions() as session:
         concept = await registry.get(session, name_or_id)
-        _made, file = await registry.get_version(session, concept, version)
-    return await content.serve(request, file, server.store)
+        made, file = await registry.get_version(session, concept, version)
+    return await content.serve(request, file, server.store, name=f"{concept.name}-v{made.version}.safetensors")

@@ -1,45 +1,67 @@
-"""`/v1/files`: pictures that customers upload, and what jobs produce."""
+"""`/v1/files`: pictures and concept files that customers upload, and what jobs produce."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 
 from api import content
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
 from api.pagination import WantedPage, list_of
-from api.schemas.common import FilePurpose, ListOf
+from api.schemas.common import FilePurpose, ListOf, UploadPurpose
 from api.schemas.files import File
+from core.concepts import header
 from core.db.paging import read_page
 from core.errors import TooLarge
 from core.files import library, pictures, statements
+from core.files.library import Upload
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 
 @router.post("", status_code=201)
-async def create_file(
-    file: UploadFile, caller: Trainer, transactions: TenantTransactions, server: Server, response: Response
+async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
+    file: UploadFile,
+    caller: Trainer,
+    transactions: TenantTransactions,
+    server: Server,
+    response: Response,
+    purpose: Annotated[UploadPurpose, Form(description="What the file is for.")] = "picture",
 ) -> File:
-    """Upload a picture: PNG, JPEG, WebP, or a GIF's first frame.
+    """Upload a picture (PNG, JPEG, WebP, or a GIF's first frame), or a concept file to import.
 
-    It is recognised by its content, turned upright, freed of metadata (such as the place) and stored as PNG.
+    A picture is recognised by its content, turned upright, freed of metadata (such as the place) and stored as PNG. A
+    concept file is checked by its header and stored as it is.
     """
     data = await file.read()
     limit = server.settings.max_upload_bytes
     if len(data) > limit:
         raise TooLarge(f"The file has {len(data)} bytes; {limit} are accepted.", param="file")
-    picture = await anyio.to_thread.run_sync(
-        partial(pictures.normalise, data, max_pixels=server.settings.max_picture_pixels), limiter=server.decoders
+    upload = await anyio.to_thread.run_sync(
+        partial(_UPLOADS[purpose], data, server.settings.max_picture_pixels), limiter=server.decoders
     )
-    kept = await library.keep_picture(
-        transactions, server.store, tenant_id=caller.tenant_id, name=file.filename or "", picture=picture
+    kept = await library.keep_upload(
+        transactions, server.store, tenant_id=caller.tenant_id, name=file.filename or "", upload=upload
     )
     response.headers["Location"] = server.urls.file(kept.id)
     return File.of(kept, server.urls)
+
+
+def _picture(data: bytes, max_pixels: int) -> Upload:
+    picture = pictures.normalise(data, max_pixels=max_pixels)
+    return Upload("picture", picture.png, pictures.MEDIA_TYPE, picture.width, picture.height)
+
+
+def _concept(data: bytes, _max_pixels: int) -> Upload:
+    found = header.read_header(data)
+    return Upload("concept_upload", data, header.MEDIA_TYPE, header=found.model_dump(mode="json"))
+
+
+_UPLOADS: Mapping[UploadPurpose, Callable[[bytes, int], Upload]] = {"picture": _picture, "concept_upload": _concept}
 
 
 @router.get("")

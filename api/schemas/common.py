@@ -18,16 +18,13 @@ def _storable(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-ConceptName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 ConceptReference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*|cpt_[a-z0-9]+)$", max_length=64)]
 Reference = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-Superclass = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=64, pattern=r"^[^\W_]+([ '-][^\W_]+)*$")
-]
 Time = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
-FilePurpose = Literal["picture", "output", "concept", "pairs", "preview", "student"]
+UploadPurpose = Literal["picture", "concept_upload"]
+FilePurpose = Literal["picture", "output", "concept", "pairs", "preview", "student", "concept_upload"]
 
 
 class RequestBody(BaseModel):

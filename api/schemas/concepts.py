@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Superclass, Time
+from api.schemas.common import ConceptReference, Reference, RequestBody, Resource, Time
 from api.urls import Urls
 from core.concepts import models
+from core.concepts.importing import ImportRequest
 from core.concepts.models import ConceptVersion
+from core.concepts.names import ConceptName, Superclass
 from core.files.models import File
 
 
@@ -24,6 +26,24 @@ class CreateConcept(RequestBody):
     base_model: Reference | None = Field(default=None, description="Name or id; by default the first one registered.")
 
 
+class ImportConcept(RequestBody):
+    """A concept file that another training made, here or elsewhere."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"file": "file_01kaj0c5pmq2v8y4dn6rx3zwte", "concept": "tom"}]}
+    )
+
+    file: Reference = Field(description="Id of a file that was uploaded with the purpose `concept_upload`.")
+    concept: ConceptReference = Field(description="Name or id. A new name makes a new concept.")
+    base_model: Reference | None = Field(
+        default=None, description="Name or id; by default the concept's own, or the one that the file fits."
+    )
+
+    def as_request(self) -> ImportRequest:
+        """What is asked of the domain."""
+        return ImportRequest(file_id=self.file, concept=self.concept, model=self.base_model)
+
+
 class Concept(Resource):
     """What Perfusion learns of a thing. Prompts name it as `<name>`."""
 
@@ -32,7 +52,7 @@ class Concept(Resource):
     name: str = Field(examples=["tom"])
     superclass: str = Field(examples=["cat"])
     base_model: str = Field(description="The name of the model it is learned on.", examples=["storybook"])
-    latest_version: int | None = Field(description="Null until a training has succeeded.")
+    latest_version: int | None = Field(description="Null until a training has succeeded, or a file was imported.")
     created_at: Time
 
     @classmethod
@@ -42,14 +62,14 @@ class Concept(Resource):
 
 
 class Version(Resource):
-    """What one training made of a concept."""
+    """One concept file: what a training made of a concept, or what was imported."""
 
     object: Literal["concept.version"] = "concept.version"
     concept_id: str
     version: int = Field(description="Counts from 1.")
     key_lock: str = Field(description="The key lock it was trained with.")
-    metrics: dict[str, Any] = Field(description="How well it was learned.")
-    job_id: str = Field(description="The training that made it.")
+    metrics: dict[str, Any] = Field(description="How well it was learned, by its training's own account.")
+    job_id: str | None = Field(description="The training that made it; null for an import.")
     file_id: str
     size_bytes: int
     sha256: str
@@ -74,7 +94,7 @@ class Version(Resource):
 
 
 class ConceptWithVersions(Concept):
-    """A concept and what trainings made of it."""
+    """A concept and what was made of it."""
 
     versions: list[Version] = Field(description="Newest first.")
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Text
+from api.schemas.common import Reference, RequestBody, Resource, Text
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
+from core.concepts.names import ConceptName
 from core.jobs import models
 from core.jobs.distilling import DistillationRequest
 from core.jobs.params import DistillationParams, TeacherPairsParams

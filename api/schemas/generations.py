@@ -8,9 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from api.schemas.common import ConceptName, Reference, RequestBody, Resource, Text
+from api.schemas.common import Reference, RequestBody, Resource, Text
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
+from core.concepts.names import ConceptName
 from core.jobs import models
 from core.jobs.params import MAX_PICTURES, GateBias, GateTemperature, GenerationParams, KeyLock, Sweep
 from core.jobs.requests import ConceptChoice, GenerationRequest

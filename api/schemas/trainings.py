@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.common import ConceptReference, Reference, RequestBody, Resource, Superclass
+from api.schemas.common import ConceptReference, Reference, RequestBody, Resource
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
+from core.concepts.names import Superclass
 from core.jobs import models
 from core.jobs.params import KeyLock, TrainingParams
 from core.jobs.requests import TrainingRequest

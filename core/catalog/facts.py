@@ -21,6 +21,16 @@ class StudentFacts(BaseModel):
     timesteps: tuple[int, ...] = Field(min_length=1)
 
 
+class ConceptSpace(BaseModel):
+    """Where concepts of a base model live: a concept of another encoder, metric or U-Net means nothing there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    encoder: str  # fingerprint of the text encoder's weights and vocabulary
+    covariance: str  # SHA-256 of the metric
+    layer_widths: tuple[int, ...]  # of the cross-attention layers, in the U-Net's order
+
+
 class ModelFacts(BaseModel):
     """Facts the product uses: defaults of a request, and what can be asked for."""
 
@@ -41,6 +51,7 @@ class ModelFacts(BaseModel):
     default_pairs: int = 10_000  # teacher pairs of a distillation
     perfusion: dict[str, Any] = Field(default_factory=dict)  # training settings, which the engine reads by itself
     distillation: dict[str, Any] = Field(default_factory=dict)  # the same for distillations
+    concept_space: ConceptSpace | None = None  # None: not known here, so only workers can tell what fits
     student: StudentFacts | None = None
 
     @field_validator("gate_bias")

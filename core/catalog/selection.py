@@ -31,6 +31,11 @@ async def select_base(session: AsyncSession, name_or_id: str | None, *, param: s
     return model
 
 
+async def base_models(session: AsyncSession) -> list[Model]:
+    """Every base model, the default one first."""
+    return list(await session.scalars(statements.base_models()))
+
+
 def require_ready(model: Model, *, param: str) -> None:
     """Raise ModelNotReady for a student that is still being distilled, or that no distillation has made."""
     if not model.is_ready:

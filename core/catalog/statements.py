@@ -77,7 +77,12 @@ def model_named(name_or_id: str) -> Select[Model]:
 
 def default_model() -> Select[Model]:
     """The base model that was registered first: what a request without one means."""
-    return select(Model).where(Model.kind == "base").order_by(Model.created_at, Model.id).limit(1)
+    return base_models().limit(1)
+
+
+def base_models() -> Select[Model]:
+    """Base models, in the order in which they were registered."""
+    return select(Model).where(Model.kind == "base").order_by(Model.created_at, Model.id)
 
 
 def model_names(ids: Collection[str]) -> Select[str, str]:

@@ -1,4 +1,4 @@
-"""Concepts, and the versions that trainings make of them."""
+"""Concepts, and the versions that trainings and imports make of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.db.base import Base, CreatedAt, Name
 
 
 class Concept(Base):
-    """What Perfusion learns of a thing; ``latest_version`` is null until a training has succeeded."""
+    """What Perfusion learns of a thing; ``latest_version`` is null until there is a version."""
 
     __tablename__ = "concepts"
     __table_args__ = (
@@ -34,7 +34,7 @@ class Concept(Base):
 
 
 class ConceptVersion(Base):
-    """One trained concept file."""
+    """One concept file: a training's, or an imported one, which has no job."""
 
     __tablename__ = "concept_versions"
     __table_args__ = (
@@ -48,7 +48,7 @@ class ConceptVersion(Base):
     concept_id: Mapped[Name] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
-    job_id: Mapped[Name]
+    job_id: Mapped[Name | None]
     file_id: Mapped[Name]
     key_lock: Mapped[str]
     metrics: Mapped[dict[str, Any]]

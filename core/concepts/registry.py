@@ -1,15 +1,16 @@
-"""A tenant's concepts by name or id."""
+"""A tenant's concepts by name or id, and the versions that are made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.models import Model
+from core.catalog.selection import select_base, select_model
 from core.concepts import statements
 from core.concepts.models import Concept, ConceptVersion
-from core.errors import ConceptNameTaken, ConceptNotReady, NotFound
+from core.errors import ConceptModelMismatch, ConceptNameTaken, ConceptNotReady, Conflict, Invalid, NotFound
 from core.files.models import File
 from core.ids import new_id
 
@@ -57,6 +58,50 @@ async def get(session: AsyncSession, name_or_id: str, *, param: str = "id") -> C
     return concept
 
 
+async def to_learn(
+    session: AsyncSession, *, tenant_id: str, reference: str, superclass: str | None, model: str | None
+) -> tuple[Concept, Model]:
+    """The concept that a version is to be made of, or a new one of that name, and its model.
+
+    Raises NotFound for an unknown id, Invalid for a new name without a superclass, ConceptModelMismatch and Conflict
+    where model or superclass are not the concept's, and what choosing a model raises.
+    """
+    concept = await find(session, reference)
+    if concept is None and reference.startswith("cpt_"):
+        raise NotFound(f"No concept {reference}.", param="concept")
+    if concept is None:
+        base = await select_base(session, model, param="base_model")
+        if superclass is None:
+            raise Invalid(f"The concept {reference!r} is new: say what kind of thing it is.", param="superclass")
+        concept = await get_or_create(session, tenant_id=tenant_id, name=reference, superclass=superclass, model=base)
+    own = await select_model(session, concept.model_id, param="base_model")
+    if model is not None and model not in (own.id, own.name):
+        await select_model(session, model, param="base_model")  # an unknown model is that, not another one
+        raise ConceptModelMismatch(f"The concept {concept.name!r} belongs to {own.name!r}.", param="base_model")
+    if superclass not in (None, concept.superclass):
+        raise Conflict(f"The concept {concept.name!r} is a {concept.superclass!r}.", param="superclass")
+    return concept, own
+
+
+async def add_version(
+    session: AsyncSession, concept: Concept, *, file_id: str, key_lock: str, metrics: Mapping[str, float]
+) -> None:
+    """Make an imported file the concept's newest version."""
+    version = (await session.execute(statements.next_version(concept.id))).scalar_one()
+    session.add(
+        ConceptVersion(
+            concept_id=concept.id,
+            version=version,
+            tenant_id=concept.tenant_id,
+            file_id=file_id,
+            key_lock=key_lock,
+            metrics=dict(metrics),
+        )
+    )
+    await session.flush()
+    await session.refresh(concept)
+
+
 async def delete(session: AsyncSession, name_or_id: str) -> None:
     """Hide the concept and free its name; jobs that were accepted with it still run. Raises NotFound."""
     concept = await get(session, name_or_id)
@@ -64,7 +109,7 @@ async def delete(session: AsyncSession, name_or_id: str) -> None:
 
 
 async def versions(session: AsyncSession, concept_id: str) -> list[tuple[ConceptVersion, File]]:
-    """What trainings made of the concept, newest first."""
+    """What was made of the concept, newest first."""
     return [(row[0], row[1]) for row in await session.execute(statements.versions_of(concept_id))]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Select, Update, or_, select, text, tuple_, update
+from sqlalchemy import Select, Update, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from core.concepts.models import Concept, ConceptVersion
 from core.db.paging import Place, nearest_first
@@ -48,6 +48,17 @@ def concepts_page(*, after: Place | None, before: Place | None, limit: int) -> S
 def delete_concept(concept_id: str) -> Update:
     """Hide a concept and free its name; what is queued with it still runs."""
     return update(Concept).where(Concept.id == concept_id).values(deleted_at=lockstep_now())
+
+
+def next_version(concept_id: str) -> ReturningUpdate[int | None]:
+    """Number a new version of the concept; whoever numbers the next one waits for this transaction."""
+    return (
+        update(Concept)
+        .where(Concept.id == concept_id)
+        .values(latest_version=func.coalesce(Concept.latest_version, 0) + 1)
+        .returning(Concept.latest_version)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def versions_of(concept_id: str) -> Select[ConceptVersion, File]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.transactions import OutcomeUnknown, Transactions
 from core.errors import Conflict, NotFound, StorageUnavailable
-from core.files import pictures, statements
+from core.files import statements
 from core.files.models import File
-from core.files.pictures import Picture
 from core.ids import new_id
 from core.storage import keys
 from core.storage.s3 import ObjectStore, StoredObject
@@ -20,20 +21,32 @@ from core.storage.s3 import ObjectStore, StoredObject
 _LONGEST_NAME = 255
 
 
-async def keep_picture(
-    transactions: Transactions, store: ObjectStore, *, tenant_id: str, name: str, picture: Picture
+@dataclass(frozen=True)
+class Upload:
+    """What is to be kept of an upload."""
+
+    purpose: str
+    data: bytes
+    media_type: str
+    width: int | None = None
+    height: int | None = None
+    header: dict[str, Any] | None = None
+
+
+async def keep_upload(
+    transactions: Transactions, store: ObjectStore, *, tenant_id: str, name: str, upload: Upload
 ) -> File:
-    """Store an uploaded picture; raises StorageUnavailable, and then neither an object nor a row exists.
+    """Store an upload; raises StorageUnavailable, and then neither an object nor a row exists.
 
     The object stays where the row may: after OutcomeUnknown, or a cancellation at whatever moment.
     """
     file_id = new_id("file")
     stored = await asyncio.to_thread(
-        store.put, keys.upload(tenant_id, file_id), picture.png, media_type=pictures.MEDIA_TYPE
+        store.put, keys.upload(tenant_id, file_id), upload.data, media_type=upload.media_type
     )
     try:
         return await _record(
-            transactions, stored, file_id=file_id, tenant_id=tenant_id, name=plain_name(name), picture=picture
+            transactions, stored, file_id=file_id, tenant_id=tenant_id, name=plain_name(name), upload=upload
         )
     except OutcomeUnknown:
         raise
@@ -44,20 +57,21 @@ async def keep_picture(
 
 
 async def _record(
-    transactions: Transactions, stored: StoredObject, *, file_id: str, tenant_id: str, name: str, picture: Picture
+    transactions: Transactions, stored: StoredObject, *, file_id: str, tenant_id: str, name: str, upload: Upload
 ) -> File:
     async with transactions() as session:
         file = File(
             id=file_id,
             tenant_id=tenant_id,
-            purpose="picture",
+            purpose=upload.purpose,
             name=name,
             key=stored.key,
-            media_type=pictures.MEDIA_TYPE,
+            media_type=upload.media_type,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
-            width=picture.width,
-            height=picture.height,
+            width=upload.width,
+            height=upload.height,
+            header=upload.header,
         )
         session.add(file)
         await session.flush()
@@ -65,11 +79,11 @@ async def _record(
     return file
 
 
-async def get(session: AsyncSession, file_id: str) -> File:
+async def get(session: AsyncSession, file_id: str, *, param: str = "id") -> File:
     """What is known of a file; raises NotFound."""
     file = await session.scalar(statements.file_by_id(file_id))
     if file is None:
-        raise NotFound(f"No file {file_id}.", param="id")
+        raise NotFound(f"No file {file_id}.", param=param)
     return file
 
 

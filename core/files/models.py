@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,7 +18,11 @@ class File(Base):
         UniqueConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         CheckConstraint("size_bytes >= 0", name="size"),
-        CheckConstraint("purpose IN ('picture', 'output', 'concept', 'pairs', 'preview', 'student')", name="purpose"),
+        CheckConstraint(
+            "purpose IN ('picture', 'output', 'concept', 'pairs', 'preview', 'student', 'concept_upload')",
+            name="purpose",
+        ),
+        CheckConstraint("purpose <> 'concept_upload' OR header IS NOT NULL", name="header"),
         Index("ix_files_page", "tenant_id", "created_at", "id"),
     )
 
@@ -31,4 +37,5 @@ class File(Base):
     width: Mapped[int | None]
     height: Mapped[int | None]
     job_id: Mapped[Name | None]  # the job that produced it
+    header: Mapped[dict[str, Any] | None]  # what an uploaded concept file says: see concepts.header.ConceptHeader
     created_at: Mapped[CreatedAt]

@@ -12,14 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
-from core.catalog.selection import facts_of, require_ready, select_base, select_model
+from core.catalog.selection import facts_of, require_ready, select_model
 from core.concepts import registry
 from core.concepts import statements as concept_statements
-from core.concepts.models import Concept, ConceptVersion
+from core.concepts.models import ConceptVersion
 from core.errors import (
     ConceptModelMismatch,
     ConceptNotReady,
-    Conflict,
     Invalid,
     NoPictures,
     NotFound,
@@ -34,6 +33,7 @@ from core.jobs.submission import QueueLimits, submit
 
 SEEDS = 2**31  # seeds are below this
 
+_PICTURES = frozenset({"picture", "output", "preview"})  # the purposes of files that can be learned from
 _KEY_LOCK: TypeAdapter[KeyLock] = TypeAdapter(KeyLock)
 
 
@@ -48,7 +48,13 @@ async def accept_training(
 ) -> Job:
     """A job that learns the concept, which is made first where there is none of that name."""
     await _check_pictures(session, request.file_ids, max_pictures)
-    concept, model = await _concept_to_train(session, tenant_id, request)
+    concept, model = await registry.to_learn(
+        session,
+        tenant_id=tenant_id,
+        reference=request.concept,
+        superclass=request.superclass,
+        model=request.model,
+    )
     facts = facts_of(model)
     params = TrainingParams(
         concept_id=concept.id,
@@ -75,30 +81,8 @@ async def _check_pictures(session: AsyncSession, file_ids: Sequence[str], most: 
     for place, file_id in enumerate(file_ids):
         if file_id not in purposes:
             raise NotFound(f"No file {file_id}.", param=f"images.{place}")
-        if purposes[file_id] == "concept":
-            raise Invalid(f"{file_id} is a concept's file, not a picture.", param=f"images.{place}")
-
-
-async def _concept_to_train(session: AsyncSession, tenant_id: str, request: TrainingRequest) -> tuple[Concept, Model]:
-    """The concept named by the request, or a new one; raises where the request says otherwise than the concept."""
-    concept = await registry.find(session, request.concept)
-    if concept is None and request.concept.startswith("cpt_"):
-        raise NotFound(f"No concept {request.concept}.", param="concept")
-    if concept is None:
-        model = await select_base(session, request.model, param="base_model")
-        if request.superclass is None:
-            detail = f"The concept {request.concept!r} is new: say what kind of thing it is."
-            raise Invalid(detail, param="superclass")
-        concept = await registry.get_or_create(
-            session, tenant_id=tenant_id, name=request.concept, superclass=request.superclass, model=model
-        )
-    own = await select_model(session, concept.model_id, param="base_model")
-    if request.model is not None and request.model not in (own.id, own.name):
-        await select_model(session, request.model, param="base_model")  # an unknown model is that, not another one
-        raise ConceptModelMismatch(f"The concept {concept.name!r} belongs to {own.name!r}.", param="base_model")
-    if request.superclass not in (None, concept.superclass):
-        raise Conflict(f"The concept {concept.name!r} is a {concept.superclass!r}.", param="superclass")
-    return concept, own
+        if purposes[file_id] not in _PICTURES:
+            raise Invalid(f"{file_id} is no picture; its purpose is {purposes[file_id]!r}.", param=f"images.{place}")
 
 
 async def accept_generation(

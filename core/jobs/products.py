@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from core.catalog import statements as catalog
 from core.catalog.facts import ModelFacts
+from core.concepts import statements as concepts
 from core.concepts.models import ConceptVersion
 from core.errors import ModelNameTaken
 from core.files.models import File
-from core.jobs import statements
 from core.jobs.execution import ClaimedJob
 from core.jobs.params import DistillationParams, TrainingParams
 from core.storage.s3 import StoredObject
@@ -57,7 +57,8 @@ def keep_version(
     session: Session, job: ClaimedJob, params: TrainingParams, *, file_id: str, metrics: Mapping[str, Any]
 ) -> int:
     """Make the trained file the concept's newest version and return its number; the caller holds the job."""
-    version: int = session.execute(statements.NEXT_VERSION, {"concept_id": params.concept_id}).scalar_one()
+    version = session.execute(concepts.next_version(params.concept_id)).scalar_one()
+    assert version is not None
     session.add(
         ConceptVersion(
             concept_id=params.concept_id,

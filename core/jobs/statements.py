@@ -223,10 +223,6 @@ EXPIRED_LEASES = text("""
 
 # --- inputs and products ----------------------------------------------------------------------------------------
 
-NEXT_VERSION = text("""
-    UPDATE concepts SET latest_version = coalesce(latest_version, 0) + 1 WHERE id = :concept_id RETURNING latest_version
-""")
-
 
 def input_files(ids: Iterable[str]) -> Select[str, str, str]:
     """Ids, keys and hashes of the files a job works from."""

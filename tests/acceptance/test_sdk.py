@@ -105,5 +105,9 @@ def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_ke
     assert [picture.rpartition("-")[2] for picture in swept] == ["0.3.png", "0.7.png"]
     assert [(tmp_path / picture).stat().st_size > 0 for picture in swept] == [True, True]
     assert "succeeded" in typed("jobs", "list")
-    assert typed("concepts", "download", "tam") == "tam.safetensors"
-    assert (tmp_path / "tam.safetensors").stat().st_size > 1_000
+    assert typed("concepts", "download", "tam") == "tam-v1.safetensors"
+    assert (tmp_path / "tam-v1.safetensors").stat().st_size > 1_000
+    assert typed("concepts", "import", "tam", "tam-v1.safetensors") == concept_id
+    twin = typed("concepts", "import", "twin", "tam-v1.safetensors")
+    assert twin in typed("concepts", "list")
+    assert typed("generate", "<twin>", "--out", "pictures").endswith(".png")

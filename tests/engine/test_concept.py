@@ -151,6 +151,18 @@ def test_a_concept_of_another_base_model_is_refused(tiny: BaseModel, change: dic
     assert tiny.adopt(concept_file(tiny)).superclass == "teddy bear"
 
 
+def test_a_concept_whose_vectors_are_not_the_encoder_s_is_refused(tiny: BaseModel) -> None:
+    concept = random_concept(tiny, 1)
+    narrow = replace(
+        concept,
+        target_input=concept.target_input[:8],
+        embedding=concept.embedding[:8],
+        superclass_encoding=concept.superclass_encoding[:8],
+    )
+    with pytest.raises(ConceptBaseMismatch, match="text encoder"):
+        tiny.adopt(replace(concept_file(tiny), concept=narrow))
+
+
 def test_what_could_not_be_read_back_is_not_written(tiny: BaseModel, tmp_path: Path) -> None:
     file = concept_file(tiny)
     too_large = replace(file.concept, value_outputs=file.concept.value_outputs * 1e6)  # beyond half precision

@@ -168,6 +168,7 @@ class BaseModel:
         """Return a file's concept on this device; raises ConceptBaseMismatch where it was learned elsewhere."""
         concept = file.require(
             encoder_fingerprint=self.fingerprint,
+            encoder_width=self.text.width,
             covariance_sha256=self.covariance_sha256,
             layer_widths=self.projections.widths,
         )

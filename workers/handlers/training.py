@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from core.concepts.header import MEDIA_TYPE
 from core.jobs import products
 from core.jobs.execution import ClaimedJob
 from core.jobs.params import TrainingParams
@@ -17,8 +18,6 @@ from workers import checkpoints, outputs
 from workers.attempt import Attempt
 from workers.inputs import InputMissing, fetch_base, fetch_files, require
 from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained, Training
-
-_MEDIA_TYPE = "application/vnd.lockstep.concept+safetensors"
 
 
 def run(attempt: Attempt) -> None:
@@ -86,7 +85,7 @@ def _succeed(attempt: Attempt, job: ClaimedJob, trained: Trained) -> None:
     params = _params(job)
     attempt.report([job], stage=JobStage.UPLOADING)
     name = f"{params.concept_name}.safetensors"
-    product = outputs.store(attempt, job, Path(trained.path), purpose="concept", name=name, media_type=_MEDIA_TYPE)
+    product = outputs.store(attempt, job, Path(trained.path), purpose="concept", name=name, media_type=MEDIA_TYPE)
 
     def keep(session: Session) -> Mapping[str, Any]:
         products.keep_files(session, job, [product])

@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 jobs = typer.Typer(help="Look at jobs and cancel them.", no_args_is_help=True)
-concepts = typer.Typer(help="What was learned.", no_args_is_help=True)
+concepts = typer.Typer(help="What was learned, and files of it.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 app.add_typer(concepts, name="concepts")
 
@@ -161,13 +161,29 @@ def list_concepts(limit: Limit = 20) -> None:
 
 @concepts.command()
 def download(
-    concept_id: str, out: Annotated[Path | None, typer.Option(help="Where to write it; NAME.safetensors here.")] = None
+    concept_id: str,
+    version: Annotated[int | None, typer.Option(min=1, help="By default the latest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; NAME-vN.safetensors here.")] = None,
 ) -> None:
     """Fetch a concept's file."""
     with Lockstep() as lockstep:
-        path = out or Path(f"{lockstep.concepts.get(concept_id).name}.safetensors")
-        path.write_bytes(lockstep.concepts.download(concept_id))
+        concept = lockstep.concepts.get(concept_id)
+        version = version or concept.latest_version
+        content = lockstep.concepts.download(concept.id, version=version)
+        path = out or Path(f"{concept.name}-v{version}.safetensors")
+        path.write_bytes(content)
         typer.echo(path)
+
+
+@concepts.command("import")
+def import_concept(
+    name: Annotated[str, typer.Argument(help="The concept that it becomes a version of; a new name makes a new one.")],
+    file: Annotated[Path, typer.Argument(help="A concept file, of this or another server.", exists=True)],
+    base_model: Annotated[str | None, typer.Option(help="By default the one that the file fits.")] = None,
+) -> None:
+    """Make a concept, or a version of one, from a concept file."""
+    with Lockstep() as lockstep:
+        typer.echo(lockstep.concepts.import_file(file, concept=name, base_model=base_model).id)
 
 
 def _values(typed: str | None) -> list[float] | None:

@@ -37,7 +37,7 @@ class File(Resource):
 
 
 class Concept(Resource):
-    """What Perfusion learned of a thing; ``latest_version`` is None until a training has succeeded."""
+    """What Perfusion learned of a thing; ``latest_version`` is None until there is a version."""
 
     id: str
     name: str

@@ -42,16 +42,19 @@ class _Resources:
 
 
 class Files(_Resources):
-    """Pictures that were uploaded, and what jobs produced."""
+    """Pictures and concept files that were uploaded, and what jobs produced."""
 
-    def upload(self, picture: str | PathLike[str] | bytes, *, name: str | None = None) -> File:
-        """Store a picture, from a path or from its bytes."""
-        if isinstance(picture, bytes):
-            file = (name or "picture", picture)
+    def upload(
+        self, content: str | PathLike[str] | bytes, *, name: str | None = None, purpose: str = "picture"
+    ) -> File:
+        """Store a picture, from a path or from its bytes; of the purpose ``concept_upload``, a concept file."""
+        if isinstance(content, bytes):
+            file = (name or purpose, content)
         else:
-            path = Path(picture)
+            path = Path(content)
             file = (name or path.name, path.read_bytes())
-        return File.model_validate(self._transport.post("/v1/files", file=file).json())
+        answer = self._transport.post("/v1/files", {"purpose": purpose}, file=file)
+        return File.model_validate(answer.json())
 
     def get(self, file_id: str) -> File:
         """What is known of a file."""
@@ -63,7 +66,7 @@ class Files(_Resources):
 
 
 class Concepts(_Resources):
-    """What trainings have learned."""
+    """What trainings have learned, here or elsewhere."""
 
     def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Concept]:
         """Concepts, newest first."""
@@ -76,6 +79,23 @@ class Concepts(_Resources):
     def download(self, concept_id: str, *, version: int | None = None) -> bytes:
         """The concept file (safetensors) of a version, by default the newest."""
         return self._transport.get(f"/v1/concepts/{concept_id}/content", {"version": version}).content
+
+    def import_file(
+        self,
+        content: str | PathLike[str] | bytes,
+        *,
+        concept: str,
+        base_model: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Concept:
+        """Upload a concept file, from a path or from its bytes, and make it the newest version of ``concept``.
+
+        A new name makes a new concept. ``base_model`` defaults to the concept's own, or the one that the file fits.
+        """
+        file = Files(self._transport).upload(content, purpose="concept_upload")
+        body = {"file": file.id, "concept": concept, "base_model": base_model}
+        answer = self._transport.post("/v1/concepts/import", body, idempotency_key=idempotency_key)
+        return Concept.model_validate(answer.json())
 
 
 class Models(_Resources):

@@ -56,11 +56,14 @@ class Transport:
         wait: int | None = None,
         repeat: bool = True,
     ) -> httpx.Response:
-        """Make something. Every try carries the same idempotency key; ``repeat=False`` allows one try only."""
+        """Make something; with a ``file``, by a form. Every try carries the same idempotency key.
+
+        ``repeat=False`` allows one try only.
+        """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
-        body = {"files": {"file": file}} if file is not None else {"json": _given(json)}
+        body = {"data": _given(json), "files": {"file": file}} if file is not None else {"json": _given(json)}
         return self._call("POST", path, repeat=repeat, headers=headers, **body)
 
     @contextlib.contextmanager

@@ -31,6 +31,24 @@ def test_a_step_back_is_refused_while_there_is_what_came_with_it(new_database):
     engine.dispose()
 
 
+def test_a_step_back_is_refused_while_there_are_uploaded_concept_files(new_database):
+    url = new_database()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO tenants (id, name) VALUES ('ten_1', 'acme')")
+        connection.exec_driver_sql(
+            "INSERT INTO files (id, tenant_id, purpose, name, key, media_type, size_bytes, sha256, header)"
+            " VALUES ('file_1', 'ten_1', 'concept_upload', 'tom', 'k', 'm', 1, 's', '{}')"
+        )
+    with pytest.raises(DBAPIError, match="remove them first"):
+        migrations.downgrade(url, revision="0003")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM files")
+    migrations.downgrade(url, revision="0003")
+    assert "header" not in {column["name"] for column in inspect(engine).get_columns("files")}
+    engine.dispose()
+
+
 def test_every_step_can_be_undone_and_done_again(new_database):
     url = new_database()
     engine = create_engine(url)

@@ -1,6 +1,6 @@
 """What training learns and a concept file holds.
 
-A concept file is one safetensors file, fp16, four or five tensors and string metadata:
+A concept file is one safetensors file, fp16, four or five tensors and string metadata (`docs/concept-files.md`):
 
     value_outputs        (O,)  o* of the values, all cross-attention layers side by side in `attention.py`'s order
     target_input         (D,)  i*
@@ -146,9 +146,12 @@ class ConceptFile:
             scores=json.loads(metadata["scores"]),
         )
 
-    def require(self, *, encoder_fingerprint: str, covariance_sha256: str, layer_widths: Sequence[int]) -> Concept:
+    def require(
+        self, *, encoder_fingerprint: str, encoder_width: int, covariance_sha256: str, layer_widths: Sequence[int]
+    ) -> Concept:
         """Return the concept if it fits that base model (or a student of it); raises ConceptBaseMismatch."""
-        if self.encoder_fingerprint != encoder_fingerprint:
+        # A forged file may name an encoder and hold vectors of another width: refused here, it fails alone.
+        if self.encoder_fingerprint != encoder_fingerprint or len(self.concept.target_input) != encoder_width:
             raise ConceptBaseMismatch(f"learned on the text encoder of {self.base_model!r}; this model has another one")
         if self.covariance_sha256 != covariance_sha256:
             raise ConceptBaseMismatch(f"learned with another covariance of {self.base_model!r}'s text encoder")

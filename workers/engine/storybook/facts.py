@@ -35,6 +35,15 @@ DISTILLATION: Final = {
 }
 
 
+def concept_space(base: BaseModel) -> dict[str, object]:
+    """Return what a concept file must name to be of this model: imports are checked by it where there is no torch."""
+    return {
+        "encoder": base.fingerprint,
+        "covariance": base.covariance_sha256,
+        "layer_widths": list(base.projections.widths),
+    }
+
+
 def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_guidance: float) -> None:
     """Write the facts beside the weights."""
     facts = {
@@ -49,6 +58,7 @@ def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_gu
         "default_key_lock": "local",
         "gate_bias": {"local": 0.6, "global": 0.5},
         "gate_temperature": 0.15,
+        "concept_space": concept_space(base),
         "perfusion": PERFUSION,
         "distillation": DISTILLATION,
         "default_pairs": 1024,  # half an hour of one CPU core
