@@ -42,6 +42,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.NoPrompts: 422,
     errors.SizeUnsupported: 422,
     errors.StepsUnsupported: 422,
+    errors.KeyLockUnsupported: 422,
     errors.GuidanceUnsupported: 422,
     errors.WebhookTargetRefused: 422,
     errors.IdempotencyKeyReused: 422,

@@ -1,6 +1,6 @@
 """Makes the bundled model: `python -m workers.engine.storybook STAGE`.
 
-From scratch: data, clip, grader, autoencoder, unet, judge, covariance, sheet, card, student, each with
+From scratch: data, clip, phrases, grader, autoencoder, unet, judge, covariance, sheet, card, student, each with
 `--init none`.
 """
 

@@ -20,7 +20,7 @@ from diffusers import StableDiffusionPipeline
 from workers.engine.perfusion.covariance import compute_covariance
 from workers.engine.storybook.autoencoder_training import DecoderSettings, fit_encoder, sample_pictures, train_decoder
 from workers.engine.storybook.card import write_card
-from workers.engine.storybook.clip_networks import save_clip, text_tower
+from workers.engine.storybook.clip_networks import load_clip, round_to_half, save_clip, text_tower
 from workers.engine.storybook.clip_training import ClipSettings, train_clip
 from workers.engine.storybook.data import render_cache
 from workers.engine.storybook.distilling import make_bundled_student
@@ -36,6 +36,7 @@ from workers.engine.storybook.networks import (
     make_unet,
     save_pipeline,
 )
+from workers.engine.storybook.phrase_training import PhraseSettings, train_phrases
 from workers.engine.storybook.refit import refit_cross_attention
 from workers.engine.storybook.scores import (
     ModelScores,
@@ -118,6 +119,24 @@ def train_clip_pair(options: Options) -> None:
         facts["old tower explained"] = refit_cross_attention(pipeline.unet, before, after, captions)
     _save(options, pipeline, tokenizer=tokenizer, text_encoder=tower)
     _record(options, "clip", facts)
+
+
+def sharpen_phrases(options: Options) -> None:
+    """Let the text tower, in the pipeline and in its pair, tell a caption's later things as clearly as the first."""
+    pipeline, folder = _open(options), options.models / "storybook-clip"
+    settings = PhraseSettings(
+        minutes=options.time_for(5),
+        steps=options.pick(5000, 2),
+        captions=options.pick(40_000, 200),
+        batch=options.pick(96, 8),
+        seed=options.seed,
+    )
+    tower, record = train_phrases(pipeline.text_encoder, pipeline.tokenizer, settings)
+    clip, tokenizer = load_clip(folder)
+    clip.text_model.load_state_dict(tower.state_dict())
+    save_clip(folder, round_to_half(clip), tokenizer)
+    _save(options, pipeline, text_encoder=text_tower(clip))
+    _record(options, "phrases", {**asdict(settings), **asdict(record)})
 
 
 def train_grader(options: Options) -> None:
@@ -248,6 +267,7 @@ def distil_students(options: Options) -> None:
 STAGES: Final = {
     "data": render_data,
     "clip": train_clip_pair,
+    "phrases": sharpen_phrases,
     "grader": train_grader,
     "autoencoder": train_autoencoder,
     "unet": train_unet,
