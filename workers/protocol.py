@@ -58,6 +58,7 @@ class Training:
     seed: int
     resume_from: str | None  # a checkpoint of the same training
     scratch_dir: str  # the child writes checkpoints and the concept here
+    start: str | None = None  # a concept file to go on from, in place of the superclass
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ class CreateTraining(RequestBody):
     concept: ConceptReference = Field(description="Name or id of a concept; a new name makes a new concept.")
     superclass: Superclass | None = Field(default=None, description="What kind of thing it is; needed for a new name.")
     images: list[Reference] = Field(default=[], description="Ids of 1 to 10 files that show the thing.")
+    continue_from: int | None = Field(
+        default=None, ge=1, description="Go on from this version: its pictures are learned from as well."
+    )
     base_model: Reference | None = Field(default=None, description="Name or id; by default the first one registered.")
     key_lock: KeyLock | None = Field(default=None, description="What keeps the concept within its superclass.")
     steps: int | None = Field(default=None, ge=1, le=5000, description="By default the model's own number.")
@@ -44,6 +47,7 @@ class CreateTraining(RequestBody):
             steps=self.steps,
             seed=self.seed,
             flip=self.flip,
+            continue_from=self.continue_from,
         )
 
 
@@ -59,6 +63,7 @@ class TrainingInput(Resource):
     steps: int | None = Field(description="Null: the model's own number.")
     seed: int
     flip: bool
+    continue_from: int | None = Field(description="The version it went on from, whose pictures are among `images`.")
 
 
 class TrainingResult(Resource):
@@ -94,6 +99,7 @@ class TrainingJob(JobBase):
             steps=params.steps,
             seed=params.seed,
             flip=params.flip,
+            continue_from=None if params.continued is None else params.continued.version,
         )
         result = job.result and {**job.result, "content_url": urls.file_content(job.result["file_id"])}
         return cls.model_validate({**job_members(job, urls), "params": shown, "result": result})

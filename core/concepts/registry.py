@@ -113,7 +113,9 @@ async def versions(session: AsyncSession, concept_id: str) -> list[tuple[Concept
     return [(row[0], row[1]) for row in await session.execute(statements.versions_of(concept_id))]
 
 
-async def get_version(session: AsyncSession, concept: Concept, version: int | None) -> tuple[ConceptVersion, File]:
+async def get_version(
+    session: AsyncSession, concept: Concept, version: int | None, *, param: str = "version"
+) -> tuple[ConceptVersion, File]:
     """One version, by default the latest; raises ConceptNotReady where there is none yet, NotFound for another."""
     wanted = version if version is not None else concept.latest_version
     if wanted is None:
@@ -121,4 +123,4 @@ async def get_version(session: AsyncSession, concept: Concept, version: int | No
     for made, file in await versions(session, concept.id):
         if made.version == wanted:
             return made, file
-    raise NotFound(f"The concept {concept.name!r} has no version {wanted}.", param="version")
+    raise NotFound(f"The concept {concept.name!r} has no version {wanted}.", param=param)

@@ -6,6 +6,7 @@ Everything runs in the caller's transaction. Raises the errors of ``requests``, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +16,7 @@ from core.catalog.models import Model
 from core.catalog.selection import facts_of, require_ready, select_model
 from core.concepts import registry
 from core.concepts import statements as concept_statements
-from core.concepts.models import ConceptVersion
+from core.concepts.models import Concept, ConceptVersion
 from core.errors import (
     ConceptModelMismatch,
     ConceptNotReady,
@@ -26,8 +27,9 @@ from core.errors import (
 )
 from core.files import statements as file_statements
 from core.jobs import requests
+from core.jobs import statements as job_statements
 from core.jobs.models import Job
-from core.jobs.params import GenerationParams, KeyLock, TrainingParams
+from core.jobs.params import ContinuedVersion, GenerationParams, KeyLock, TrainingParams
 from core.jobs.requests import BoundConcept, GenerationRequest, TrainingRequest
 from core.jobs.submission import QueueLimits, submit
 
@@ -47,7 +49,8 @@ async def accept_training(
     draw_seed: Callable[[], int],
 ) -> Job:
     """A job that learns the concept, which is made first where there is none of that name."""
-    await _check_pictures(session, request.file_ids, max_pictures)
+    _check_number(request.file_ids, max_pictures)
+    await _check_pictures(session, request.file_ids)
     concept, model = await registry.to_learn(
         session,
         tenant_id=tenant_id,
@@ -56,26 +59,56 @@ async def accept_training(
         model=request.model,
     )
     facts = facts_of(model)
+    earlier = await _continued(session, concept, request.continue_from)
+    file_ids = tuple(dict.fromkeys([*earlier.file_ids, *request.file_ids]))
+    _check_number(file_ids, max_pictures)
+    if not file_ids:
+        raise NoPictures("A training needs at least one picture.", param="images")
     params = TrainingParams(
         concept_id=concept.id,
         concept_name=concept.name,
         superclass=concept.superclass,
         model_id=model.id,
-        file_ids=tuple(request.file_ids),
-        key_lock=request.key_lock or _KEY_LOCK.validate_python(facts.default_key_lock),
+        file_ids=file_ids,
+        key_lock=request.key_lock or earlier.key_lock or _KEY_LOCK.validate_python(facts.default_key_lock),
         steps=request.steps,
         seed=request.seed if request.seed is not None else draw_seed(),
         flip=request.flip,
+        continued=earlier.version,
     )
     warnings = requests.superclass_warnings(facts, concept.superclass)
     return await submit(session, tenant_id, params, limits=limits, warnings=[dict(warning) for warning in warnings])
 
 
-async def _check_pictures(session: AsyncSession, file_ids: Sequence[str], most: int) -> None:
-    if not file_ids:
-        raise NoPictures("A training needs at least one picture.", param="images")
+@dataclass(frozen=True)
+class _Earlier:
+    """What a training goes on from: nothing, or a version, with those of its pictures that are still there."""
+
+    version: ContinuedVersion | None = None
+    file_ids: tuple[str, ...] = ()
+    key_lock: KeyLock | None = None
+
+
+async def _continued(session: AsyncSession, concept: Concept, version: int | None) -> _Earlier:
+    if version is None:
+        return _Earlier()
+    made, file = await registry.get_version(session, concept, version, param="continue_from")
+    key_lock = _KEY_LOCK.validate_python(made.key_lock)
+    training = None if made.job_id is None else await session.scalar(job_statements.job_by_id(made.job_id))
+    if training is None:  # imported: its pictures are elsewhere
+        return _Earlier(ContinuedVersion(version=made.version, file_id=file.id), key_lock=key_lock)
+    learned_from = TrainingParams.model_validate(training.params).file_ids
+    present = {picture.id for picture in await session.scalars(file_statements.files_by_ids(learned_from))}
+    pictures = tuple(file_id for file_id in learned_from if file_id in present)
+    return _Earlier(ContinuedVersion(version=made.version, file_id=file.id), pictures, key_lock)
+
+
+def _check_number(file_ids: Sequence[str], most: int) -> None:
     if len(file_ids) > most:
         raise TooManyPictures(f"A training takes at most {most} pictures, not {len(file_ids)}.", param="images")
+
+
+async def _check_pictures(session: AsyncSession, file_ids: Sequence[str]) -> None:
     requests.check_pictures(file_ids)
     purposes = {file.id: file.purpose for file in await session.scalars(file_statements.files_by_ids(file_ids))}
     for place, file_id in enumerate(file_ids):

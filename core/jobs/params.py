@@ -18,6 +18,13 @@ class _Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ContinuedVersion(_Params):
+    """What a training starts from, in place of the superclass: a version of the concept."""
+
+    version: int
+    file_id: str
+
+
 class TrainingParams(_Params):
     """Learn one concept from pictures."""
 
@@ -31,6 +38,7 @@ class TrainingParams(_Params):
     steps: int | None = Field(default=None, ge=1, le=5000)  # null: the model's own default
     seed: int
     flip: bool = True
+    continued: ContinuedVersion | None = None
 
 
 class ConceptUse(_Params):

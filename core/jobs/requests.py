@@ -40,6 +40,7 @@ class TrainingRequest:
     steps: int | None = None
     seed: int | None = None
     flip: bool = True
+    continue_from: int | None = None  # a version, whose pictures are learned from as well
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import random_pictures
+from tests.engine.conftest import random_concept, random_pictures
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
 from workers.engine.errors import (
@@ -159,6 +159,40 @@ def test_a_stop_leaves_a_checkpoint_that_loses_no_step(tiny: BaseModel, tmp_path
     resumed = Events()
     assert_same(resumed.train(tiny, tmp_path, resume_from=stopped.value.checkpoint), expected)
     assert [step for step, *_ in resumed.progress] == list(range(stop_after + 1, 5))
+
+
+def test_a_training_that_goes_on_from_a_concept_starts_where_that_ended(tiny: BaseModel, tmp_path: Path) -> None:
+    ended = Events().train(tiny, tmp_path).concept
+    pictures = prepare_pictures(tiny, random_pictures(3), "cat", tiny.perfusion, seed=0)
+    training = ConceptTrainer(tiny, pictures, "cat", tiny.perfusion, seed=1, start=ended)
+    assert training.concept.digest == ended.digest
+    before = ended.value_outputs.clone()
+    step(training)
+    assert training.concept.digest != ended.digest
+    assert torch.equal(ended.value_outputs, before)
+
+
+def test_its_checkpoints_belong_to_what_it_started_from(tiny: BaseModel) -> None:
+    pictures = prepare_pictures(tiny, random_pictures(2), "cat", tiny.perfusion, seed=0)
+    starts = [None, random_concept(tiny, 1), random_concept(tiny, 2)]
+    identities = {
+        ConceptTrainer(tiny, pictures, "cat", tiny.perfusion, seed=0, start=start).identity for start in starts
+    }
+    assert len(identities) == 3
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_learned_keys_go_on_from_learned_or_locked_ones(tiny: BaseModel, learned: bool) -> None:
+    start = random_concept(tiny, 1, keys=learned)
+    pictures = prepare_pictures(tiny, random_pictures(2), "cat", tiny.perfusion, seed=0)
+    config = replace(tiny.perfusion, key_lock="trained")
+    keys = ConceptTrainer(tiny, pictures, "cat", config, seed=0, start=start).concept.key_outputs
+    expected = start.key_outputs if learned else tiny.projections.keys @ start.superclass_encoding
+    assert keys is not None
+    assert expected is not None
+    assert torch.equal(keys, expected)
+    locked = ConceptTrainer(tiny, pictures, "cat", tiny.perfusion, seed=0, start=start)
+    assert locked.concept.key_outputs is None
 
 
 def test_a_seed_decides_the_outcome(tiny: BaseModel, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Workbench:
         return protocol.TrainingsEnded(work.request_id)
 
     def _order(self, base: BaseModel, training: protocol.Training) -> TrainingOrder:
-        """Open one training's pictures and settings; raises PermanentError."""
+        """Open one training's files and settings; raises PermanentError."""
         name = training.request_id
         return TrainingOrder(
             pictures=[load_picture(Path(path)) for path in training.pictures],
@@ -89,6 +89,7 @@ class Workbench:
             on_checkpoint=partial(self._say_checkpoint, name),
             should_stop=partial(self._should_stop, name),
             resume_from=None if training.resume_from is None else Path(training.resume_from),
+            start=None if training.start is None else base.adopt(ConceptFile.load(Path(training.start))),
         )
 
     def _generate(self, work: protocol.Generate) -> protocol.Generated:

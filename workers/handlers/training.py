@@ -49,22 +49,26 @@ def _params(job: ClaimedJob) -> TrainingParams:
     return job.params
 
 
+def _needed(params: TrainingParams) -> list[str]:
+    return [*params.file_ids, *([] if params.continued is None else [params.continued.file_id])]
+
+
 def _gather(attempt: Attempt) -> list[Training]:
-    """What to learn for every job whose pictures are still there; the others fail alone."""
-    file_ids = {file_id for job in attempt.jobs for file_id in _params(job).file_ids}
-    pictures = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch / "pictures")
+    """What to learn for every job whose files are still there; the others fail alone."""
+    file_ids = {file_id for job in attempt.jobs for file_id in _needed(_params(job))}
+    files = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch / "files")
     trainings = []
     for job in attempt.jobs:
         try:
-            require(_params(job).file_ids, pictures)
+            require(_needed(_params(job)), files)
         except InputMissing as error:
             attempt.end(job, JobError("input-missing", str(error), retryable=False))
         else:
-            trainings.append(_training(attempt, job, pictures))
+            trainings.append(_training(attempt, job, files))
     return trainings
 
 
-def _training(attempt: Attempt, job: ClaimedJob, pictures: Mapping[str, Path]) -> Training:
+def _training(attempt: Attempt, job: ClaimedJob, files: Mapping[str, Path]) -> Training:
     params = _params(job)
     resume_from = checkpoints.fetch(attempt, job)
     settings: dict[str, object] = {"flip": params.flip, "key_lock": params.key_lock}
@@ -72,12 +76,13 @@ def _training(attempt: Attempt, job: ClaimedJob, pictures: Mapping[str, Path]) -
         settings["steps"] = params.steps
     return Training(
         request_id=attempt.name(job),
-        pictures=tuple(str(pictures[file_id]) for file_id in params.file_ids),
+        pictures=tuple(str(files[file_id]) for file_id in params.file_ids),
         superclass=params.superclass,
         settings=settings,
         seed=params.seed,
         resume_from=None if resume_from is None else str(resume_from),
         scratch_dir=str(attempt.folder(job)),
+        start=None if params.continued is None else str(files[params.continued.file_id]),
     )
 
 

@@ -183,19 +183,21 @@ class Trainings(PausableJobsOf[Training]):
         self,
         *,
         concept: str,
-        images: Sequence[str],
+        images: Sequence[str] = (),
         superclass: str | None = None,
         base_model: str | None = None,
         key_lock: str | None = None,
         steps: int | None = None,
         seed: int | None = None,
         flip: bool | None = None,
+        continue_from: int | None = None,
         idempotency_key: str | None = None,
     ) -> Training:
         """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
 
-        ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already. What is left
-        out, the server decides.
+        ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
+        ``continue_from`` is a version to go on from: its pictures are learned from as well. What is left out, the
+        server decides.
         """
         body = {
             "concept": concept,
@@ -206,6 +208,7 @@ class Trainings(PausableJobsOf[Training]):
             "steps": steps,
             "seed": seed,
             "flip": flip,
+            "continue_from": continue_from,
         }
         return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
 

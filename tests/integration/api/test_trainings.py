@@ -49,6 +49,43 @@ def test_a_trained_concept_is_the_result(acme):
     assert len(acme.http.get(content_url).content) == result["size_bytes"]
 
 
+def test_a_version_is_gone_on_from_with_its_pictures_and_added_ones(acme):
+    acme.trained(key_lock="global")
+    (earlier,) = acme.http.get("/v1/trainings").json()["data"]
+    added = acme.upload()["id"]
+    again = acme.train(images=[added], superclass=None, continue_from=1)["params"]
+    assert again["images"] == [*earlier["params"]["images"], added]
+    assert (again["continue_from"], again["key_lock"]) == (1, "global")
+    assert earlier["params"]["continue_from"] is None
+
+
+def test_pictures_that_are_gone_are_not_learned_from_again(acme):
+    acme.trained()
+    (earlier,) = acme.http.get("/v1/trainings").json()["data"]
+    for file_id in earlier["params"]["images"]:
+        assert acme.http.delete(f"/v1/files/{file_id}").status_code == 204
+    added = acme.upload()["id"]
+    assert acme.train(images=[added], continue_from=1)["params"]["images"] == [added]
+    body = {"concept": "tom", "images": [], "continue_from": 1}
+    assert refused(acme.http.post("/v1/trainings", json=body), 422, "no-pictures")["error"]["param"] == "images"
+
+
+def test_a_version_alone_may_be_trained_on(acme):
+    acme.trained()
+    (earlier,) = acme.http.get("/v1/trainings").json()["data"]
+    assert acme.train(images=[], continue_from=1)["params"]["images"] == earlier["params"]["images"]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_is_gone_on_from_must_be_there(acme, trained):
+    if trained:
+        acme.trained()
+    body = {"concept": "tom", "superclass": "cat", "images": [acme.upload()["id"]], "continue_from": 2}
+    problem = refused(acme.http.post("/v1/trainings", json=body), 404, "not-found")
+    assert problem["error"]["param"] == "continue_from"
+    assert len(acme.http.get("/v1/concepts").json()["data"]) == trained
+
+
 def test_an_unlisted_superclass_is_a_warning_not_an_error(acme):
     (warning,) = acme.train(superclass="dragon")["warnings"]
     assert (warning["code"], warning["param"]) == ("superclass-unlisted", "superclass")

@@ -80,6 +80,21 @@ async def test_a_drained_worker_gives_all_of_them_back_each_with_its_checkpoint(
     assert len({job.checkpoint["key"] for job in jobs}) == 2
 
 
+async def test_a_training_goes_on_from_a_version_of_its_concept(deployment, worker):
+    first = await deployment.train(steps=2)
+    worker.serve()
+    result = deployment.job(first).result
+    start = {"version": 1, "file_id": result["file_id"]}
+    second = await deployment.train(steps=2, concept_id=result["concept_id"], continued=start)
+    gone = await deployment.train(steps=2, continued={"version": 1, "file_id": "file_gone"})
+    broken = deployment.upload(b"not a concept", purpose="concept")
+    bad = await deployment.train(steps=2, continued={"version": 1, "file_id": broken})
+    worker.serve()
+    assert (deployment.job(second).state, deployment.job(second).result["version"]) == ("succeeded", 2)
+    assert deployment.job(gone).error["code"] == "input-missing"
+    assert deployment.job(bad).error["code"] == "concept-unreadable"
+
+
 async def test_learned_keys_make_a_version_that_can_be_drawn_with_them(deployment, worker):
     job_id = await deployment.train(steps=1, key_lock="trained")
     worker.serve()

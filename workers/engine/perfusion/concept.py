@@ -16,6 +16,7 @@ one per token) is what makes a concept small: perfusion paper, abstract ("100KB 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,14 @@ class Concept:
         """Return the concept in float32 on ``device``."""
         moved = {name: tensor.to(device, torch.float32) for name, tensor in self.tensors().items()}
         return Concept(superclass=self.superclass, **moved)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of the numbers."""
+        digest = hashlib.sha256()
+        for tensor in self.tensors().values():
+            digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by the names they have in the file."""

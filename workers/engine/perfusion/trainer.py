@@ -51,7 +51,14 @@ class ConceptTrainer:
     """The state of one training."""
 
     def __init__(
-        self, base: BaseModel, pictures: TrainingPictures, superclass: str, config: PerfusionConfig, *, seed: int
+        self,
+        base: BaseModel,
+        pictures: TrainingPictures,
+        superclass: str,
+        config: PerfusionConfig,
+        *,
+        seed: int,
+        start: Concept | None = None,
     ) -> None:
         self.base = base
         self.pictures = pictures
@@ -60,7 +67,8 @@ class ConceptTrainer:
         self.seed = seed
         self.step_count = 0
         self.loss = float("nan")  # smoothed
-        self.concept = initial_concept(base, superclass, config.templates, KeyLock(config.key_lock))
+        self.concept = _to_learn(base, start or initial_concept(base, superclass, config.templates), config.key_lock)
+        self._start = "superclass" if start is None else start.digest
         self._learned = _learned(self.concept)
         rates = {"embedding": config.embedding_lr}
         self.optimizer = torch.optim.AdamW(
@@ -137,7 +145,9 @@ class ConceptTrainer:
     def identity(self) -> str:
         """What must be equal for a checkpoint to continue this training."""
         model = f"{self.base.name} {self.base.fingerprint}"
-        return f"{model} {self.concept.superclass!r} {self.config.digest} {self.seed} {self.pictures.count}"
+        return (
+            f"{model} {self.concept.superclass!r} {self.config.digest} {self.seed} {self.pictures.count} {self._start}"
+        )
 
     def _prompt(self, template: str) -> Prompt:
         config = self.config
@@ -151,9 +161,7 @@ class ConceptTrainer:
         return picked + mirrored * self.pictures.count
 
 
-def initial_concept(
-    base: BaseModel, superclass: str, templates: Sequence[str], key_lock: KeyLock = KeyLock.LOCAL
-) -> Concept:
+def initial_concept(base: BaseModel, superclass: str, templates: Sequence[str]) -> Concept:
     """Return the concept that is its superclass: o* = W s, i* = s, v = the word's own embedding.
 
     s is the mean over the templates of the encoding of the superclass's last sub-token.
@@ -163,16 +171,28 @@ def initial_concept(
     with torch.no_grad():
         encodings = base.text.encode([row.ids for row in rows])  # (U, N, D)
         s = torch.stack([encodings[index, row.at(_NAME)[0]] for index, row in enumerate(rows)]).mean(0)  # (D,)
-    concept = Concept(
-        value_outputs=(base.projections.values @ s).requires_grad_(),  # (O,)
-        target_input=s.clone(),
-        embedding=base.text.token_embedding(tokens[-1]).requires_grad_(),
+    return Concept(
+        value_outputs=base.projections.values @ s,  # (O,)
+        target_input=s,
+        embedding=base.text.token_embedding(tokens[-1]),
         superclass_encoding=s,
         superclass=superclass,
     )
-    if key_lock is not KeyLock.TRAINED:
-        return concept
-    return replace(concept, key_outputs=(base.projections.keys @ s).requires_grad_())
+
+
+def _to_learn(base: BaseModel, start: Concept, key_lock: str) -> Concept:
+    """Return a copy of a concept whose learned vectors take gradients; keys are o*_K = W_K s until they are learned."""
+    keys = None
+    if key_lock == KeyLock.TRAINED:
+        locked = base.projections.keys @ start.superclass_encoding  # (O,)
+        keys = (locked if start.key_outputs is None else start.key_outputs.detach().clone()).requires_grad_()
+    return replace(
+        start,
+        value_outputs=start.value_outputs.detach().clone().requires_grad_(),
+        embedding=start.embedding.detach().clone().requires_grad_(),
+        target_input=start.target_input.clone(),
+        key_outputs=keys,
+    )
 
 
 def _learned(concept: Concept) -> dict[str, Tensor]:

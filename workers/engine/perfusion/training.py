@@ -14,7 +14,7 @@ from workers.engine.base_model import BaseModel
 from workers.engine.errors import CheckpointMismatch, Interrupted, PermanentError
 from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.cohort import step_together
-from workers.engine.perfusion.concept import ConceptFile, KeyLock
+from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training_pictures import prepare_pictures
@@ -28,7 +28,8 @@ class TrainingOrder:
 
     ``on_progress`` gets step, steps and smoothed loss after every step; ``on_checkpoint`` gets step and file every
     ``config.checkpoint_every`` steps, in the folder ``checkpoints``. When ``should_stop`` says so between two steps,
-    a checkpoint is written and the training ends. ``masks`` (n, 1, H, W) replace the model's own.
+    a checkpoint is written and the training ends. ``masks`` (n, 1, H, W) replace the model's own, ``start`` the
+    superclass as what the concept is at first.
     """
 
     pictures: Sequence[Image.Image]
@@ -41,6 +42,7 @@ class TrainingOrder:
     should_stop: Callable[[], bool] = lambda: False
     masks: Tensor | None = None
     resume_from: Path | None = None
+    start: Concept | None = None
 
 
 Outcome = ConceptFile | PermanentError | Interrupted
@@ -86,7 +88,7 @@ def _open(base: BaseModel, order: TrainingOrder) -> ConceptTrainer:
     prepared = prepare_pictures(
         base, order.pictures, order.superclass, order.config, seed=order.seed, masks=order.masks
     )
-    trainer = ConceptTrainer(base, prepared, order.superclass, order.config, seed=order.seed)
+    trainer = ConceptTrainer(base, prepared, order.superclass, order.config, seed=order.seed, start=order.start)
     if order.resume_from is not None:
         try:
             trainer.restore(Checkpoint.load(order.resume_from))
