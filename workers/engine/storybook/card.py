@@ -51,9 +51,9 @@ The identity judge picks a held-out individual among 10 of the same class, colou
 {weaknesses}
 """
 
-_WEAKNESSES = """* Not trained to the end: outlines are soft and faces smear. Of two things in one
-  picture both are rarely right, of three even less; scarves by themselves and watercolors are drawn worst.
-* An accessory's colour, or that of the place, may leak into the thing that wears it.
+_WEAKNESSES = """* Outlines are soft, and small faces smear. Of three things in one picture not all are right; watercolors are drawn
+  worst.
+* Small accessories may be left out.
 * Words outside the caption grammar mean nothing to it."""
 
 
