@@ -21,8 +21,8 @@ from pathlib import Path
 import diffusers
 import torch
 
-STAGES = ("data", "clip", "grader", "autoencoder", "unet", "judge", "covariance", "sheet", "card")
-MINUTES = {"clip": 5.0, "grader": 5.0, "autoencoder": 3.0, "unet": 14.0, "judge": 6.0}
+STAGES = ("data", "clip", "phrases", "grader", "autoencoder", "unet", "judge", "covariance", "sheet", "card")
+MINUTES = {"clip": 5.0, "phrases": 1.0, "grader": 5.0, "autoencoder": 3.0, "unet": 14.0, "judge": 6.0}
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,12 @@ def test_captions_and_pictures_find_each_other_among_a_hundred(folder: Path, spl
 
 def test_blobs_are_graded_worse_than_renders():
     """Other renders come out near the floor; the same ones, smoothed until things are blobs, do not."""
-    pairs = render_pairs("held-out", 150, first=0)
+    pairs = render_pairs("held-out", 300, first=0)
     pictures = [Image.fromarray(pixels) for pixels in pairs.pixels]
     prompts = [full for full, *_ in pairs.captions]
-    blobs = [picture.resize((4, 4), Image.Resampling.BOX).resize((64, 64)) for picture in pictures[:50]]
+    blobs = [picture.resize((4, 4), Image.Resampling.BOX).resize((64, 64)) for picture in pictures[:100]]
     grader = ClipGrader.load(GRADING)
-    good, bad = (grader.grade(some, prompts[:50], pictures[50:], prompts[50:]) for some in (pictures[:50], blobs))
+    good, bad = (grader.grade(some, prompts[:100], pictures[100:], prompts[100:]) for some in (pictures[:100], blobs))
     for name in ("CMMD", "Frechet"):
         assert good[name].value < 2 * good[name].floor
         assert bad[name].value > 1.4 * good[name].value
