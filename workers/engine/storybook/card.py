@@ -51,8 +51,8 @@ The identity judge picks a held-out individual among 10 of the same class, colou
 {weaknesses}
 """
 
-_WEAKNESSES = """* Outlines are soft, and small faces smear. Of three things in one picture not all are right; watercolors are drawn
-  worst.
+_WEAKNESSES = """* Outlines are soft, and small faces smear. Of three things in one picture not all are right;
+  watercolors are drawn worst.
 * Small accessories may be left out.
 * Words outside the caption grammar mean nothing to it."""
 
