@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deployment import deployment, tiny_model
+from tests.deployment import Deployment, deployment, tiny_model
 from workers.gpu_child import GpuChild
+from workers.supervisor import Supervisor
 
 __all__ = ["child", "deployment", "tiny_model"]
 
@@ -18,3 +19,12 @@ def child() -> Iterator[GpuChild]:
     running = GpuChild(device="cpu")
     yield running
     running.close()
+
+
+@pytest.fixture
+def worker(deployment: Deployment, child: GpuChild) -> Supervisor:
+    """A worker that waits for a doorbell."""
+    child.ensure_running()
+    supervisor = deployment.supervisor(child=child)
+    supervisor._become("idle")
+    return supervisor

@@ -8,14 +8,6 @@ from tests.deployment import serving
 from tests.waiting import until
 
 
-@pytest.fixture
-def worker(deployment, child):
-    child.ensure_running()
-    supervisor = deployment.supervisor(child=child)
-    supervisor._become("idle")
-    return supervisor
-
-
 def step(deployment, job_id):
     return (deployment.job(job_id).progress or {}).get("step", 0)
 

@@ -13,14 +13,6 @@ from tests.waiting import until
 from workers.gpu_child import GpuChild
 
 
-@pytest.fixture
-def worker(deployment, child):
-    child.ensure_running()
-    supervisor = deployment.supervisor(child=child)
-    supervisor._become("idle")
-    return supervisor
-
-
 async def trained_concept(deployment, worker):
     job_id = await deployment.train(steps=2)
     worker.serve()

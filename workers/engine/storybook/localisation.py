@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from workers.engine.storybook.identity import KINDS
-from workers.engine.storybook.networks import token_ids
+from workers.engine.storybook.networks import word_tokens
 
 _ENOUGH: Final = 0.25
 """The share of attention a noun is owed. With all of it nothing would be left for what the thing wears."""
@@ -33,8 +33,8 @@ class Nouns:
     """Finds the noun of each thing of a caption; what a thing wears is part of that thing."""
 
     def __init__(self, tokenizer: CLIPTokenizer):
-        self._kinds = _words(tokenizer, list(KINDS))
-        self._wearing = _words(tokenizer, ["wearing"])
+        self._kinds = torch.tensor(word_tokens(tokenizer, KINDS))
+        self._wearing = torch.tensor(word_tokens(tokenizer, ["wearing"]))
 
     def number(self, ids: Tensor) -> Tensor:
         """Return, for token ids (B, N), 1 at the first thing's noun, 2 at the second's and so on, else 0: (B, N)."""
@@ -107,11 +107,3 @@ def _bands(numbers: Tensor, side: int) -> Tensor:
     columns = torch.arange(side, device=numbers.device).repeat(side)  # (P,)
     bands: Tensor = (columns * count) // side + 1
     return bands[..., None]
-
-
-def _words(tokenizer: CLIPTokenizer, words: list[str]) -> Tensor:
-    """Return the one token of each word; raises ValueError if a word has several."""
-    ids = token_ids(tokenizer, words)
-    if not bool((ids[:, 2] == tokenizer.eos_token_id).all()):
-        raise ValueError("the tokenizer splits the world's nouns")
-    return ids[:, 1]

@@ -6,6 +6,7 @@ encodings (B, 32, 128). The U-Net has cross-attention at every resolution, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +98,15 @@ def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     batch = tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
     ids: Tensor = batch.input_ids
     return ids
+
+
+def word_tokens(tokenizer: CLIPTokenizer, words: Sequence[str]) -> list[int]:
+    """Return the one token of each word; raises ValueError if a word has several."""
+    ids = token_ids(tokenizer, list(words))
+    if not bool((ids[:, 2] == tokenizer.eos_token_id).all()):
+        raise ValueError("the tokenizer splits the world's nouns")
+    tokens: list[int] = ids[:, 1].tolist()
+    return tokens
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:

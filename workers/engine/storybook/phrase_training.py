@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from workers.engine.storybook.identity import KINDS
-from workers.engine.storybook.networks import token_ids
+from workers.engine.storybook.networks import token_ids, word_tokens
 from workers.engine.storybook.text_training import sample_captions, until_spent
 
 _AT_ONCE: Final = 512
@@ -71,9 +71,9 @@ class Grammar:
     """Finds the phrases of a tokenised caption."""
 
     def __init__(self, tokenizer: CLIPTokenizer):
-        self._nouns = set(_tokens(tokenizer, KINDS))
-        self._breaks = set(_tokens(tokenizer, ("wearing", "and", "to")))
-        (self._wearing,) = _tokens(tokenizer, ("wearing",))
+        self._nouns = set(word_tokens(tokenizer, KINDS))
+        self._breaks = set(word_tokens(tokenizer, ("wearing", "and", "to")))
+        (self._wearing,) = word_tokens(tokenizer, ("wearing",))
         self._end = tokenizer.eos_token_id
 
     def later_phrases(self, ids: Sequence[int]) -> list[Phrase]:
@@ -197,8 +197,3 @@ def _record(
     drift = (encode(new, targets.ids) - wanted).square().mean(2)[~later].mean()
     before, after = (class_share(tower, tokenizer, captions) for tower in (old, new))
     return PhraseRecord(steps, before, after, float(drift))
-
-
-def _tokens(tokenizer: CLIPTokenizer, words: Sequence[str]) -> list[int]:
-    ids: list[int] = token_ids(tokenizer, list(words))[:, 1].tolist()
-    return ids
