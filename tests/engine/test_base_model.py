@@ -42,6 +42,19 @@ def test_a_folder_brings_its_distillation_settings_and_the_prompts_it_can_draw(f
     assert base.prompts == ("a red cat", "the dog")
 
 
+def test_a_folder_may_limit_where_guidance_acts(folder: Path, tiny: BaseModel) -> None:
+    edit_json(folder / "lockstep.json", guidance_interval=[0, 0.85])
+    assert load(folder).denoiser.schedule.guidance_interval == (0.0, 0.85)
+    assert tiny.denoiser.schedule.guidance_interval == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("interval", [[0.5], [0.8, 0.2], [-0.1, 1], [0, 1.5], ["0", "1"], 0.5, None])
+def test_an_interval_that_is_none_is_refused(folder: Path, interval: object) -> None:
+    edit_json(folder / "lockstep.json", guidance_interval=interval)
+    with pytest.raises(ModelUnreadable, match="guidance_interval"):
+        load(folder)
+
+
 def test_a_folder_without_prompts_has_none(tiny: BaseModel) -> None:
     assert tiny.prompts == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from tests.engine.conftest import load
 from tests.engine.tiny import build_tiny_pipeline
+from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
+from workers.engine.denoiser import Denoiser
 from workers.engine.errors import Interrupted
 from workers.engine.sampling import initial_noise, sample_ddim
 
@@ -75,6 +78,25 @@ def test_a_picture_alone_and_in_a_batch_are_equal_within_tolerance(tiny: BaseMod
 def test_guidance_of_one_is_the_conditional_prediction_alone(tiny: BaseModel) -> None:
     unguided = sample(tiny, ["a cat"], [1], guidance=1.0)
     torch.testing.assert_close(unguided, sample(tiny, ["a cat"], [1], guidance=1.0 + 1e-7), atol=1e-3, rtol=1e-3)
+
+
+def test_outside_the_guidance_interval_the_unconditional_half_is_left_out(
+    tiny: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = replace(tiny.denoiser.schedule, guidance_interval=(0.0, 0.5))
+    limited = replace(tiny, denoiser=Denoiser(tiny.denoiser.unet, schedule))
+    sizes: dict[int, int] = {}
+    predict = Denoiser.predict_x0
+
+    def counting(denoiser: Denoiser, x: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        sizes[int(timesteps[0])] = len(x)
+        return predict(denoiser, x, timesteps, conditioning)
+
+    monkeypatch.setattr(Denoiser, "predict_x0", counting)
+    drawn = sample(limited, ["a cat", "a dog"], [1, 2])
+    assert len(sizes) == 10
+    assert all(size == (4 if timestep < 500 else 2) for timestep, size in sizes.items())
+    assert not torch.allclose(drawn, sample(tiny, ["a cat", "a dog"], [1, 2]), atol=1e-3)
 
 
 def test_a_stop_is_obeyed_at_the_next_step(tiny: BaseModel) -> None:

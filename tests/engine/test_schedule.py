@@ -46,6 +46,18 @@ def test_impossible_step_counts_are_refused(steps: int) -> None:
         schedule("epsilon").sampling_timesteps(steps)
 
 
+def test_guidance_acts_at_every_timestep_unless_the_model_says_otherwise() -> None:
+    scale, noisiest = torch.tensor([3.0, 1.0, 0.5]), torch.tensor(999)
+    assert torch.equal(schedule("epsilon").guidance(scale, noisiest), scale)
+
+
+def test_outside_its_interval_guidance_pushes_nothing_but_may_still_hold_back() -> None:
+    rule = NoiseSchedule.of(DDIMScheduler(clip_sample=False), (0.1, 0.8))
+    timesteps = torch.tensor([0, 99, 100, 799, 800, 999])
+    assert rule.guidance(torch.full((6,), 3.0), timesteps).tolist() == [1, 1, 3, 3, 1, 1]
+    assert rule.guidance(torch.tensor([3.0, 1.0, 0.5, 0.0]), torch.tensor(800)).tolist() == [1, 1, 0.5, 0]
+
+
 def test_an_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ModelUnsupported, match="flow"):
         schedule("flow")

@@ -3,9 +3,10 @@
 Beside what diffusers writes, a folder may hold files of ours:
 
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
-    lockstep.json            {"name": ..., "perfusion" and "distillation": {settings that differ from the papers'}, and
-                             of a student "student": {...} (dmd/student_model.py), ...}; other keys (generation
-                             defaults, known superclasses) are for the API and are not read here
+    lockstep.json            {"name": ..., "guidance_interval": [least, most] (schedule.py), "perfusion" and
+                             "distillation": {settings that differ from the papers'}, and of a student "student":
+                             {...} (dmd/student_model.py), ...}; other keys (generation defaults, known superclasses)
+                             are for the API and are not read here
     prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
 
 Weights are read from safetensors only: a pickled checkpoint can run code.
@@ -116,7 +117,7 @@ class BaseModel:
             name=str(card.get("name", Path(path_or_hub_id).name)),
             text=text,
             projections=projections,
-            denoiser=Denoiser(unet, NoiseSchedule.of(scheduler)),
+            denoiser=Denoiser(unet, NoiseSchedule.of(scheduler, _interval(card.get("guidance_interval", [0, 1])))),
             autoencoder=Autoencoder(vae),
             covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
             perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
@@ -207,6 +208,14 @@ def _mapping(value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ModelUnreadable("a JSON object is due")
     return value
+
+
+def _interval(shares: object) -> tuple[float, float]:
+    match shares:
+        case [int() | float() as least, int() | float() as most] if 0 <= least < most <= 1:
+            return float(least), float(most)
+        case _:
+            raise ModelUnreadable(f"guidance_interval: two rising shares from 0 to 1 are due, not {shares!r}")
 
 
 def _supported_vae(index: Mapping[str, object]) -> str:

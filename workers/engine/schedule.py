@@ -1,6 +1,7 @@
-"""The noise schedule of a base model and the algebra between what networks predict.
+"""The schedule of a base model, of noise and of guidance, and the algebra between what networks predict.
 
-Source: Ho et al. 2020 (DDPM); Salimans & Ho 2022 for v; Lin et al. 2023 for zero terminal SNR and the spacings.
+Source: Ho et al. 2020 (DDPM); Salimans & Ho 2022 for v; Lin et al. 2023 for zero terminal SNR and the spacings;
+        Kynkaanniemi et al. 2024 (arXiv 2404.07724) for guidance in an interval.
 Symbols:  x0 clean latents (B, C, H, W)    eps unit noise    a = alphas_cumprod[t]    T training timesteps
           x_t = sqrt(a) x0 + sqrt(1 - a) eps          v = sqrt(a) eps - sqrt(1 - a) x0
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
@@ -26,20 +28,25 @@ class Prediction(StrEnum):
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """``alphas_cumprod`` (T,) in float32 with the rules that a model folder's scheduler states."""
+    """``alphas_cumprod`` (T,) in float32 with the rules that a model folder's scheduler states.
+
+    Guidance acts from one share of the timesteps to another, the noisier end left out. Near pure noise it picks the
+    layout that most pictures have, and so costs variety.
+    """
 
     alphas_cumprod: Tensor
     prediction: Prediction
     scheduler: DDIMScheduler
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
-    def of(cls, scheduler: DDIMScheduler) -> NoiseSchedule:
+    def of(cls, scheduler: DDIMScheduler, guidance_interval: tuple[float, float] = (0.0, 1.0)) -> NoiseSchedule:
         """Read the schedule of a diffusers scheduler; raises ModelUnsupported for an unknown prediction type."""
         try:
             prediction = Prediction(scheduler.config.prediction_type)
         except ValueError as error:
             raise ModelUnsupported(f"prediction type {scheduler.config.prediction_type!r} is not known") from error
-        return cls(scheduler.alphas_cumprod.float(), prediction, scheduler)
+        return cls(scheduler.alphas_cumprod.float(), prediction, scheduler, guidance_interval)
 
     @property
     def timesteps(self) -> int:
@@ -57,6 +64,12 @@ class NoiseSchedule:
     def final_alpha(self) -> float:
         """Return the a that sampling ends at: 1, or the first timestep's where the scheduler says so."""
         return float(self.scheduler.final_alpha_cumprod)
+
+    def guidance(self, scale: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the guidance scale (B,) at timesteps (B,) or at one of them: at most 1 where guidance does not act."""
+        least, most = (share * self.timesteps for share in self.guidance_interval)
+        acts = (timesteps >= least) & (timesteps < most)
+        return torch.where(acts, scale, scale.clamp(max=1))
 
     def alphas(self, timesteps: Tensor) -> Tensor:
         """Return a for timesteps (B,), shaped (B, 1, 1, 1)."""

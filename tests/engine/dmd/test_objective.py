@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -187,6 +187,16 @@ def test_a_guidance_of_one_is_the_conditional_prediction() -> None:
     without = teacher.predict_x0(x_t, t, torch.zeros(3))
     guided = guided_x0(teacher, x_t, t, told, blank=blank, guidance=3.0)
     torch.testing.assert_close(guided, without + 3 * (plain - without))
+
+
+def test_the_teacher_is_guided_where_its_schedule_says_so() -> None:
+    rule = replace(schedule(), guidance_interval=(0.0, 0.8))
+    teacher, x_t, t = Gaussian(0.0, 1.0, rule), samples(2, 1, 4, 4), torch.tensor([500, 900])
+    told, blank = torch.tensor([1.0, 2.0]), torch.zeros(1)
+    plain, without = teacher.predict_x0(x_t, t, told), teacher.predict_x0(x_t, t, torch.zeros(2))
+    guided = guided_x0(teacher, x_t, t, told, blank=blank, guidance=3.0)
+    torch.testing.assert_close(guided[0], (without + 3 * (plain - without))[0])
+    torch.testing.assert_close(guided[1], plain[1])
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

@@ -14,6 +14,7 @@ from tests.engine.conftest import load
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
+from workers.engine.denoiser import Denoiser
 from workers.engine.dmd.teacher_pairs import PairPlan, TeacherPairs, draw_shard
 from workers.engine.errors import Interrupted, SettingsInvalid, TeacherPairsInvalid
 from workers.engine.sampling import initial_noise, sample_ddim
@@ -111,6 +112,15 @@ def test_pairs_of_another_teacher_are_refused(tmp_path: Path, tiny: BaseModel, d
         TeacherPairs.load(other, tmp_path)
     with pytest.raises(TeacherPairsInvalid, match="other weights"):
         draw(other, drawn, 0, tmp_path)
+
+
+def test_pairs_of_a_teacher_that_was_guided_elsewhere_are_refused(
+    tmp_path: Path, tiny: BaseModel, drawn: PairPlan
+) -> None:
+    schedule = replace(tiny.denoiser.schedule, guidance_interval=(0.0, 0.5))
+    limited = replace(tiny, denoiser=Denoiser(tiny.denoiser.unet, schedule))
+    with pytest.raises(TeacherPairsInvalid, match="other weights or guidance"):
+        TeacherPairs.load(limited, tmp_path)
 
 
 def test_a_shard_of_another_plan_or_place_is_refused(tiny: BaseModel, drawn: PairPlan, tmp_path: Path) -> None:

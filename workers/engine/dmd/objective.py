@@ -65,14 +65,16 @@ def guided_x0(
 ) -> Tensor:
     """Return mu_real: the teacher's prediction for ``context`` (B, ...), pushed away from that for ``blank`` (1, ...).
 
-    Mixing x0 predictions equals mixing eps or v, since x0 is affine in them at a given x_t.
+    Mixing x0 predictions equals mixing eps or v, since x0 is affine in them at a given x_t. As in the teacher's own
+    pictures, it is pushed only where its schedule lets guidance act.
     """
     if guidance == 1:
         return teacher.predict_x0(x_t, timesteps, context)
     both = torch.cat([blank.expand_as(context), context])  # (2B, ...)
     predicted = teacher.predict_x0(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), both)
     without, conditional = predicted.chunk(2)  # (B, C, H, W) each
-    return without + guidance * (conditional - without)
+    weights = teacher.schedule.guidance(torch.full((len(x_t),), guidance, device=x_t.device), timesteps)
+    return without + weights[:, None, None, None] * (conditional - without)
 
 
 def distribution_matching_gradient(x: Tensor, real_x0: Tensor, fake_x0: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class PairPlan:
     seeds: tuple[int, ...]
     steps: int
     guidance: float
+    guidance_interval: tuple[float, float]  # the shares of the timesteps at which it acts
     shards: int
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class PairPlan:
             seeds=tuple(range(seed, seed + count)),
             steps=steps,
             guidance=guidance,
+            guidance_interval=base.denoiser.schedule.guidance_interval,
             shards=shards,
         )
 
@@ -92,7 +94,8 @@ class PairPlan:
         """Read a folder's plan; raises TeacherPairsInvalid."""
         try:
             facts = json.loads((folder / "plan.json").read_text())
-            return cls(**facts | {"prompts": tuple(facts["prompts"]), "seeds": tuple(facts["seeds"])})
+            listed = {name: tuple(facts[name]) for name in ("prompts", "seeds", "guidance_interval")}
+            return cls(**facts | listed)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TeacherPairsInvalid(f"not a plan of teacher pairs: {error}") from error
 
@@ -157,8 +160,11 @@ def draw_shard(
 
 def require_teacher(plan: PairPlan, base: BaseModel) -> None:
     """Raise TeacherPairsInvalid unless the plan is for this very model."""
-    if (plan.weights, plan.encoder) != (base.weights, base.fingerprint):
-        raise TeacherPairsInvalid(f"the pairs are those of {plan.teacher!r}, with other weights than {base.name!r}")
+    own = (base.weights, base.fingerprint, base.denoiser.schedule.guidance_interval)
+    if (plan.weights, plan.encoder, plan.guidance_interval) != own:
+        raise TeacherPairsInvalid(
+            f"the pairs are those of {plan.teacher!r}, with other weights or guidance than {base.name!r}"
+        )
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ STUDIO: Final = Mixture(plain=1.0, accessory=0.15, alone=0.2)
 """One large thing before a plain backdrop: what the curriculum starts with."""
 
 OUTDOORS: Final = Mixture(
-    plain=0.2, accessory=0.55, alone=0.15, pair=0.45, trio=0.04, night=0.25, sketch=0.08, watercolor=0.08
+    plain=0.2, accessory=0.45, alone=0.15, pair=0.32, trio=0.04, night=0.25, sketch=0.08, watercolor=0.08
 )
 """Everything the world can show."""
 
