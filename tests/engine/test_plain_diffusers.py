@@ -27,7 +27,7 @@ def posing_as(base: BaseModel, superclass: str, looks: str) -> Concept:
     """What training would make of a thing that answers to one word and looks like another."""
     words = base.text.encode([base.text.row(base.text.tokens(word)) for word in (superclass, looks)])  # (2, N, D)
     own, other = words[0, 1], words[1, 1]
-    embedding = base.text.token_embedding(base.text.tokens(superclass)[-1])
+    (embedding,) = base.text.token_embeddings(base.text.tokens(superclass)[-1])
     return Concept(base.projections.values @ other, own, embedding, own, superclass)
 
 
