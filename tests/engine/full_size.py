@@ -15,24 +15,25 @@ from workers.engine.perfusion.config import PerfusionConfig
 
 @dataclass(frozen=True)
 class FullSize:
-    """One family: its U-Net's configuration where it is not diffusers' default, and the widths of its text towers."""
+    """One family: its U-Net's configuration where it is not diffusers' default, and the widths of what it is told."""
 
     unet: dict[str, Any]
     towers: tuple[int, ...]
+    pooled: int | None = None
 
     @property
     def encoder_width(self) -> int:
         """D: of all towers side by side."""
         return sum(self.towers)
 
-    def make_unet(self) -> UNet2DConditionModel:
-        """Build the U-Net on the meta device: shapes and no numbers."""
-        with torch.device("meta"):
+    def make_unet(self, device: str = "meta") -> UNet2DConditionModel:
+        """Build the U-Net; on the meta device it has shapes and no numbers."""
+        with torch.device(device):
             return UNet2DConditionModel(cross_attention_dim=self.encoder_width, **self.unet)
 
-    def make_file(self, key_lock: KeyLock) -> ConceptFile:
+    def make_file(self, key_lock: KeyLock, *, seed: int = 0) -> ConceptFile:
         """Return a concept of random numbers, with the facts that trainings write."""
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         widths = KeyValueProjections.of(self.make_unet()).widths
 
         def draw(width: int) -> torch.Tensor:
@@ -77,4 +78,5 @@ SDXL: Final = FullSize(
         "projection_class_embeddings_input_dim": 1280 + 6 * 256,
     },
     (768, 1280),
+    pooled=1280,
 )

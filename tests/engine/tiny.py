@@ -38,7 +38,7 @@ def build_tiny_pipeline(
 ) -> Path:
     """Write the pipeline as a diffusers folder, with covariance and lockstep.json, and return the folder."""
     torch.manual_seed(seed)
-    text = _text_encoder(family)
+    text = random_text_encoder(family)
     for tower, suffix in zip(text.towers, ("", "_2"), strict=False):
         tower.tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
         tower.model.save_pretrained(folder / f"text_encoder{suffix}")
@@ -79,7 +79,7 @@ def _index(vae: str, family: Family) -> dict[str, object]:
     }
 
 
-def _text_encoder(family: Family) -> TextEncoder:
+def random_text_encoder(family: Family) -> TextEncoder:
     """Random towers; the second one pads with an exclamation mark, as SDXL's does."""
     if family == "sd":
         tokenizer = _tokenizer("<|endoftext|>")
