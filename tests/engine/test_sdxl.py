@@ -23,15 +23,17 @@ from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import TrainingOrder, train_concept
 from workers.engine.sampling import initial_noise, sample_ddim
 
+NATIVE = (16, 16)
 
-def drawn(base: BaseModel, prompt: str, negative: str = "", *, size: int = 16) -> Tensor:
+
+def drawn(base: BaseModel, prompt: str, negative: str = "", *, size: tuple[int, int] = NATIVE) -> Tensor:
     """Our three guided steps."""
     with torch.no_grad():
         return sample_ddim(
             base.denoiser,
-            initial_noise([7], base.latent_shape(size, size)),
-            base.conditioner.condition([Prompt(prompt)], (size, size)),
-            base.conditioner.condition([Prompt(negative)], (size, size)),
+            initial_noise([7], base.latent_shape(*size)),
+            base.conditioner.condition([Prompt(prompt)], size),
+            base.conditioner.condition([Prompt(negative)], size),
             steps=3,
             guidance=[4.0],
             on_step=lambda: None,
@@ -39,7 +41,9 @@ def drawn(base: BaseModel, prompt: str, negative: str = "", *, size: int = 16) -
         )
 
 
-def drawn_by_diffusers(folder: Path, base: BaseModel, prompt: str, negative: str | None, *, size: int = 16) -> Tensor:
+def drawn_by_diffusers(
+    folder: Path, base: BaseModel, prompt: str, negative: str | None = None, *, size: tuple[int, int] = NATIVE
+) -> Tensor:
     pipe = StableDiffusionXLPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
     pipe.set_progress_bar_config(disable=True)
     latents: Tensor = pipe(
@@ -47,12 +51,21 @@ def drawn_by_diffusers(folder: Path, base: BaseModel, prompt: str, negative: str
         negative_prompt=negative,
         num_inference_steps=3,
         guidance_scale=4.0,
-        latents=initial_noise([7], base.latent_shape(size, size)),
-        width=size,
-        height=size,
+        latents=initial_noise([7], base.latent_shape(*size)),
+        width=size[0],
+        height=size[1],
         output_type="latent",
     ).images
     return latents
+
+
+def written(folder: Path, prediction: str = "epsilon", **index: object) -> Path:
+    build_tiny_pipeline(folder, prediction=prediction, family="sdxl", vae="kl")
+    # SDXL's own spacing. By the other one, three steps do not divide the schedule, and diffusers ends each of them one
+    # timestep beside where the next begins.
+    edit_json(folder / "scheduler" / "scheduler_config.json", timestep_spacing="leading")
+    edit_json(folder / "model_index.json", **index)
+    return folder
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -60,13 +73,24 @@ def drawn_by_diffusers(folder: Path, base: BaseModel, prompt: str, negative: str
 def test_it_draws_what_diffusers_own_pipeline_does(
     tmp_path: Path, prediction: str, prompt: str, negative: str | None
 ) -> None:
-    folder = build_tiny_pipeline(tmp_path, prediction=prediction, family="sdxl", vae="kl")
-    # SDXL's own spacing. By the other one, three steps do not divide the schedule, and diffusers ends each of them one
-    # timestep beside where the next begins.
-    edit_json(folder / "scheduler" / "scheduler_config.json", timestep_spacing="leading")
+    folder = written(tmp_path, prediction)
     base = load(folder)
     expected = drawn_by_diffusers(folder, base, prompt, negative)
     torch.testing.assert_close(drawn(base, prompt, negative or ""), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_it_tells_other_sizes_as_diffusers_own_pipeline_does(tmp_path: Path) -> None:
+    folder, size = written(tmp_path), (32, 16)
+    base = load(folder)
+    expected = drawn_by_diffusers(folder, base, "a red cat", size=size)
+    torch.testing.assert_close(drawn(base, "a red cat", size=size), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_empty_prompt_is_read_where_the_pipeline_does_not_say_otherwise(tmp_path: Path) -> None:
+    folder = written(tmp_path, force_zeros_for_empty_prompt=False)
+    base = load(folder)
+    expected = drawn_by_diffusers(folder, base, "a red cat")
+    torch.testing.assert_close(drawn(base, "a red cat"), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_a_sample_is_told_beside_its_keys_follows_it_through_batches(tiny_xl: BaseModel) -> None:
