@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 _FILE = "lockstep.json"
+_INDEX = "model_index.json"
 _PROMPTS = "prompts.txt"
+# What a pipeline's class leaves to assume, where that is not what ModelFacts does.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "StableDiffusionXLPipeline": {"family": "stable-diffusion-xl", "size": 1024, "max_size": 2048},
+}
 _GATE_BIAS = {"local": 0.7, "global": 0.5, "trained": 0.7}
 
 
@@ -74,12 +80,21 @@ class ModelFacts(BaseModel):
 
 
 def read_facts(location: str) -> ModelFacts:
-    """The facts of a model folder; a hub id, or a folder without the file, is a Stable Diffusion model by its name."""
+    """The facts of a model folder, with what its family has for those it leaves out.
+
+    A folder that has no name for itself goes by its own. So does a hub id, which is taken for a Stable Diffusion
+    1.x/2.x model, as its files are not looked at here.
+    """
     folder = Path(location)
-    if not (folder / _FILE).is_file():
-        return ModelFacts(name=location.rstrip("/").rsplit("/", 1)[-1].lower())
-    facts = ModelFacts.model_validate_json((folder / _FILE).read_text())
-    return facts.model_copy(update={"prompts": _count_prompts(folder / _PROMPTS)})
+    said = _read_json(folder / _FILE)
+    assumed = _FAMILIES.get(str(_read_json(folder / _INDEX).get("_class_name")), {})
+    assumed = {"name": location.rstrip("/").rsplit("/", 1)[-1].lower(), **assumed}
+    return ModelFacts.model_validate({**assumed, **said, "prompts": _count_prompts(folder / _PROMPTS)})
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return read
 
 
 def _count_prompts(file: Path) -> int:

@@ -100,12 +100,14 @@ def read_header(data: bytes) -> ConceptHeader:
 def _check_tensors(tensors: Mapping[str, Mapping[str, Any]], *, total_width: int, trained_keys: bool) -> None:
     """Raise ConceptUnreadable unless the tensors are exactly those of the format, in half precision."""
     outputs = {"value_outputs", "key_outputs"} if trained_keys else {"value_outputs"}
-    due = outputs | {"target_input", "embedding", "superclass_encoding"}
+    due = outputs | {"target_input", "embedding", "superclass_encoding"} | ({"embedding_2"} & tensors.keys())
     if tensors.keys() != due:
         raise _unreadable(f"it holds other tensors than {', '.join(sorted(due))}")
     encoder_width = (tensors["target_input"]["shape"] or [0])[0]
+    second = (tensors["embedding_2"]["shape"] or [0])[0] if "embedding_2" in tensors else 0
+    widths = dict.fromkeys(outputs, total_width) | {"embedding": encoder_width - second, "embedding_2": second}
     for name, tensor in tensors.items():
-        shape = [total_width if name in outputs else encoder_width]
+        shape = [widths.get(name, encoder_width)]
         if tensor["dtype"] != "F16" or tensor["shape"] != shape or shape == [0]:
             raise _unreadable(f"{name} is {tensor['dtype']} {tensor['shape']} where F16 {shape} is due")
 

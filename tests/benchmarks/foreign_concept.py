@@ -11,14 +11,14 @@ import torch
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import ConceptBaseMismatch
 from workers.engine.perfusion.concept import Concept, ConceptFile
-from workers.engine.text import TextEncoder
+from workers.engine.text import TextEncoder, Tower
 
 
 def is_refused(base: BaseModel) -> bool:
     """Say whether the model takes a concept of its own encoder and refuses one whose encoder differs in one weight."""
-    model = copy.deepcopy(base.text.model)
+    model = copy.deepcopy(base.text.towers[0].model)
     model.get_input_embeddings().weight.data[0, 0] += 1e-3
-    other = TextEncoder(base.text.tokenizer, model)
+    other = TextEncoder(Tower(base.text.tokenizer, model))
     return _is_taken(base, base.fingerprint) and not _is_taken(base, other.fingerprint())
 
 

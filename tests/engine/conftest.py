@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def tiny(tiny_folder: Path) -> BaseModel:
 
 
 @pytest.fixture(scope="session")
+def tiny_xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SDXL-shaped miniature's folder, for reading."""
+    return build_tiny_pipeline(tmp_path_factory.mktemp("tiny-xl"), family="sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl(tiny_xl_folder: Path) -> BaseModel:
+    """The SDXL-shaped miniature, loaded."""
+    return load(tiny_xl_folder)
+
+
+@pytest.fixture(scope="session")
 def storybook() -> BaseModel:
     """The bundled base model, loaded."""
     return load(BUNDLED_MODEL)
@@ -47,6 +60,10 @@ def storybook() -> BaseModel:
 
 def load(folder: Path) -> BaseModel:
     return BaseModel.load(folder, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat", keys: bool = False) -> Concept:
@@ -59,7 +76,9 @@ def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat", keys:
     width = base.text.width
     values, target, embedding = draw(base.projections.total_width), draw(width), draw(width) * 0.1
     s = draw(width)
-    return Concept(values, target, embedding, s, superclass, draw(base.projections.total_width) if keys else None)
+    learned_keys = draw(base.projections.total_width) if keys else None
+    first, *others = embedding.split(base.text.widths)
+    return Concept(values, target, first, s, superclass, learned_keys, others[0] if others else None)
 
 
 def random_pictures(count: int, size: int = 16) -> list[Image.Image]:

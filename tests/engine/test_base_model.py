@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.engine.conftest import BUNDLED_MODEL, load
+from tests.engine.conftest import BUNDLED_MODEL, edit_json, load
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import CovarianceMissing, ModelUnreadable, ModelUnsupported, SettingsInvalid, SizeUnsupported
 from workers.engine.generation import GenerationRequest, generate
-
-
-def edit_json(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.fixture
@@ -113,7 +108,8 @@ def test_other_sizes_are_refused_with_the_bounds(tiny: BaseModel, width: int, he
 def test_other_families_are_refused(folder: Path) -> None:
     index = folder / "model_index.json"
     for changes in (
-        {"_class_name": "StableDiffusionXLPipeline"},
+        {"_class_name": "FluxPipeline"},
+        {"_class_name": "StableDiffusionXLPipeline"},  # without a second text encoder
         {"_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "T5EncoderModel"]},
         {"text_encoder": ["transformers", "CLIPTextModel"], "vae": ["diffusers", "AutoencoderDC"]},
     ):

@@ -10,12 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.engine.conftest import random_concept
+from tests.engine.full_size import SD15, SDXL, FullSize
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import ConceptBaseMismatch, ConceptUnreadable, TrainingDiverged
 from workers.engine.perfusion.concept import FORMAT, ConceptFile, KeyLock, concept_size_bytes
-
-# Stable Diffusion 1.5, all 16 cross-attention layers: down 0-2 two each, mid one, up 1-3 three each.
-SD15_WIDTHS = [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3
 
 
 def concept_file(base: BaseModel) -> ConceptFile:
@@ -64,23 +62,41 @@ def test_a_file_comes_back_in_half_precision_with_all_its_facts(tiny: BaseModel,
     assert again.concept.superclass == "teddy bear"
 
 
-def test_a_concept_for_stable_diffusion_1_5_takes_under_32_kilobytes(tmp_path: Path, tiny: BaseModel) -> None:
-    assert sum(SD15_WIDTHS) == 12_480
-    assert concept_size_bytes(SD15_WIDTHS, 768) == 29_568
-    assert concept_size_bytes(tiny.projections.widths, tiny.text.width) < concept_file(tiny).save(tmp_path / "tom")
-    header = concept_file(tiny).save(tmp_path / "tom") - concept_size_bytes(tiny.projections.widths, tiny.text.width)
-    assert 29_568 + header < 32 * 1024
+@pytest.mark.parametrize(
+    ("family", "layers", "total", "sizes"),
+    [(SD15, 16, 12_480, (29_568, 54_528)), (SDXL, 70, 83_200, (178_688, 345_088))],
+    ids=["stable diffusion 1.5", "sdxl"],
+)
+def test_a_concept_takes_exactly_as_many_bytes_as_its_vectors_and_a_header(
+    tmp_path: Path, family: FullSize, layers: int, total: int, sizes: tuple[int, int]
+) -> None:
+    for key_lock, expected in zip((KeyLock.LOCAL, KeyLock.TRAINED), sizes, strict=True):
+        file = family.make_file(key_lock)
+        assert (len(file.layer_widths), sum(file.layer_widths)) == (layers, total)
+        size = file.save(tmp_path / "tom")
+        header = 8 + int.from_bytes((tmp_path / "tom").read_bytes()[:8], "little")
+        assert size - header == expected == concept_size_bytes(file.layer_widths, family.encoder_width, key_lock)
 
 
-def test_a_concept_with_learned_keys_comes_back_with_them_under_100_kilobytes(tmp_path: Path, tiny: BaseModel) -> None:
+def test_a_concept_for_stable_diffusion_1_5_takes_under_32_kilobytes_and_with_its_keys_under_100(
+    tmp_path: Path,
+) -> None:
+    assert SD15.make_file(KeyLock.LOCAL).save(tmp_path / "tom") <= 32 * 1024
+    assert SD15.make_file(KeyLock.TRAINED).save(tmp_path / "tom") < 100 * 1024
+
+
+def test_a_concept_for_sdxl_comes_back_with_an_embedding_for_each_encoder(tmp_path: Path) -> None:
+    SDXL.make_file(KeyLock.LOCAL).save(tmp_path / "tom")
+    assert [len(embedding) for embedding in ConceptFile.load(tmp_path / "tom").concept.embeddings] == [768, 1280]
+
+
+def test_learned_keys_come_back_with_their_concept(tmp_path: Path, tiny: BaseModel) -> None:
     file = replace(concept_file(tiny), concept=random_concept(tiny, 1, keys=True), key_lock=KeyLock.TRAINED)
-    header = file.save(tmp_path / "tom") - concept_size_bytes(tiny.projections.widths, tiny.text.width, KeyLock.TRAINED)
+    file.save(tmp_path / "tom")
     again = ConceptFile.load(tmp_path / "tom").concept
     assert file.concept.key_outputs is not None
     assert again.key_outputs is not None
     assert torch.equal(again.key_outputs, file.concept.key_outputs.half().float())
-    assert concept_size_bytes(SD15_WIDTHS, 768, KeyLock.TRAINED) == 54_528
-    assert 54_528 + header < 100 * 1024
 
 
 def test_learned_keys_belong_to_the_lock_that_says_so(tmp_path: Path, tiny: BaseModel) -> None:
@@ -98,6 +114,10 @@ def test_learned_keys_belong_to_the_lock_that_says_so(tmp_path: Path, tiny: Base
         ({"value_outputs": torch.zeros(7)}, "shape"),
         ({"superclass_encoding": torch.zeros(1, 32)}, "shape"),
         ({"target_input": torch.zeros(32)}, "zero"),
+        ({"embedding_2": torch.zeros(8)}, "shape"),
+        ({"embedding_2": torch.zeros(40)}, "shape"),
+        ({"embedding_2": torch.zeros(0)}, "shape"),
+        ({"embedding": torch.zeros(24), "embedding_2": torch.zeros(2, 4)}, "shape"),
     ],
 )
 def test_impossible_tensors_are_refused(

@@ -36,6 +36,13 @@ def test_a_file_that_the_engine_saves_is_read_with_its_facts(tiny: BaseModel, tm
         assert read.misfit(ConceptSpace.model_validate(concept_space(tiny))) is None
 
 
+def test_a_file_of_a_model_with_two_text_encoders_is_read_alike(tiny_xl: BaseModel, tmp_path: Path):
+    concept_file(tiny_xl).save(tmp_path / "tom")
+    read = header.read_header((tmp_path / "tom").read_bytes())
+    assert read.misfit(ConceptSpace.model_validate(concept_space(tiny_xl))) is None
+    assert read.misfit(read.space.model_copy(update={"encoder": "0" * 64})) is not None
+
+
 def test_both_readers_mean_the_same_format_and_the_same_bound():
     assert (header.FORMAT, header.MAX_BYTES) == (concept.FORMAT, concept._MAX_FILE_BYTES)
 

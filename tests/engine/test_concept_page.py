@@ -12,13 +12,12 @@ from safetensors import safe_open
 from core.concepts.header import MEDIA_TYPE
 from tests.concept_files import tensor_shapes
 from tests.engine.conftest import BUNDLED_MODEL, random_concept
+from tests.engine.full_size import SD15, SDXL
 from workers.engine.base_model import BaseModel
-from workers.engine.perfusion.concept import FORMAT, ConceptFile, concept_size_bytes
+from workers.engine.perfusion.concept import FORMAT, ConceptFile, KeyLock, concept_size_bytes
 
 PAGE = (Path(__file__).parents[2] / "docs" / "concept-files.md").read_text()
-# The cross-attention layers of both shapes, by width; their order does not matter to sizes.
-SD15 = [320] * 5 + [640] * 5 + [1280] * 6
-SDXL = [640] * 10 + [1280] * 60
+OPTIONAL = {"key_outputs", "embedding_2"}
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +41,17 @@ def column(heading: str) -> list[str]:
 
 def test_the_page_names_the_tensors_and_the_fields_of_a_file(saved: Path):
     with safe_open(saved, framework="pt") as file:
-        assert set(column("tensor")) == {*file.keys(), "key_outputs"}
+        assert set(column("tensor")) == {*file.keys(), *OPTIONAL}
         assert set(column("field")) == set(file.metadata())
-    assert set(tensor_shapes()) | {"key_outputs"} == set(column("tensor"))
+    assert set(tensor_shapes()) | OPTIONAL == set(column("tensor"))
     assert f"`{FORMAT}`" in PAGE
     assert f"`{MEDIA_TYPE}`" in PAGE
 
 
 def test_the_sizes_are_those_of_the_formula(storybook: BaseModel):
-    bundled = list(storybook.projections.widths), storybook.text.width
-    for widths, encoder_width in (bundled, (SD15, 768), (SDXL, 2048)):
+    bundled = (storybook.projections.widths, storybook.text.width)
+    files = [(family.make_file(KeyLock.LOCAL).layer_widths, family.encoder_width) for family in (SD15, SDXL)]
+    for widths, encoder_width in (bundled, *files):
         locked = concept_size_bytes(widths, encoder_width)
         numbers = (sum(widths), encoder_width, locked, locked + 2 * sum(widths))
         assert " | ".join(f"{number:,}" for number in numbers) in PAGE

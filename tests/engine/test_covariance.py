@@ -29,6 +29,15 @@ def test_it_is_the_inverse_of_the_uncentred_second_moment_of_all_tokens_but_padd
     assert torch.equal(covariance.inverse, covariance.inverse.T)
 
 
+def test_of_two_encoders_it_is_the_metric_of_their_encodings_side_by_side(tiny_xl: BaseModel) -> None:
+    ids = tiny_xl.text.tokens(CAPTIONS[0])
+    encodings = tiny_xl.text.encode([tiny_xl.text.row(ids)])[0, : len(ids) + 2].double()  # (tokens, 32 + 24)
+    moment = encodings.T @ encodings / len(encodings)
+    covariance = compute_covariance(tiny_xl.text, CAPTIONS[:1], ridge=1e-2)
+    torch.testing.assert_close(covariance.inverse, invert(moment, ridge=1e-2), rtol=1e-3, atol=1e-3)
+    assert bool(covariance.inverse[:32, 32:].any())  # what the encoders say together counts too
+
+
 def test_it_does_not_depend_on_how_captions_are_batched(tiny: BaseModel) -> None:
     once = compute_covariance(tiny.text, CAPTIONS, ridge=1e-3)
     many = compute_covariance(tiny.text, CAPTIONS * 12, ridge=1e-3)  # several batches, the same distribution

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,7 @@ def posing_as(base: BaseModel, superclass: str, looks: str) -> Concept:
     """What training would make of a thing that answers to one word and looks like another."""
     words = base.text.encode([base.text.row(base.text.tokens(word)) for word in (superclass, looks)])  # (2, N, D)
     own, other = words[0, 1], words[1, 1]
-    embedding = base.text.token_embedding(base.text.tokens(superclass)[-1])
+    (embedding,) = base.text.token_embeddings(base.text.tokens(superclass)[-1])
     return Concept(base.projections.values @ other, own, embedding, own, superclass)
 
 
@@ -178,6 +178,17 @@ def test_a_concept_of_another_model_is_refused(concepts, tom, tmp_path, change, 
     save_file(load_file(tom), tmp_path / "tom", metadata=metadata(tom) | change)
     with pytest.raises(ValueError, match=message):
         concepts.load(tmp_path / "tom", name="stranger")
+
+
+def test_a_concept_of_two_text_encoders_and_a_pipeline_with_two_are_refused(
+    concepts, tiny_xl, tiny_xl_folder, tmp_path
+):
+    path = saved(tiny_xl, random_concept(tiny_xl, 1), tmp_path / "tom.safetensors")
+    with pytest.raises(ValueError, match="two text encoders"):
+        concepts.load(path, name="stranger")
+    pipe = StableDiffusionXLPipeline.from_pretrained(tiny_xl_folder, low_cpu_mem_usage=False)
+    with pytest.raises(ValueError, match="two text encoders"):
+        Concepts(pipe, covariance=tiny_xl_folder / "covariance.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ def test_what_the_networks_tell_is_written_down(plain: Path) -> None:
     base.latent_shape(facts.size_multiple, facts.size_multiple)  # the least that is told is one it can draw
 
 
+def test_a_folder_of_sdxls_shape_is_prepared_alike(tiny_xl_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_xl_folder, tmp_path / "model"))
+    (folder / "lockstep.json").unlink()
+    prepare(folder, CAPTIONS, device=CPU)
+    base, facts = load(folder), read_facts(str(folder))
+    assert (facts.family, facts.size, facts.max_size) == ("stable-diffusion-xl", 16, 32)  # its own, not the family's
+    assert facts.concept_space is not None
+    assert facts.concept_space.encoder == base.fingerprint
+    assert facts.concept_space.covariance == base.covariance_sha256
+
+
 def test_what_a_folder_says_of_itself_stays(tiny_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
     said = json.loads((folder / "lockstep.json").read_text())

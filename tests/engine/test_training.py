@@ -86,7 +86,7 @@ def test_a_concept_starts_as_its_superclass(tiny: BaseModel) -> None:
     torch.testing.assert_close(start.superclass_encoding, spelled)
     assert torch.equal(start.target_input, start.superclass_encoding)
     assert torch.equal(start.value_outputs, tiny.projections.values @ start.superclass_encoding)
-    assert torch.equal(start.embedding, tiny.text.token_embedding(tiny.text.tokens("bear")[0]))
+    assert torch.equal(start.embedding, tiny.text.token_embeddings(tiny.text.tokens("bear")[0])[0])
 
 
 def test_a_step_moves_the_learned_vectors_and_the_target_and_nothing_else(tiny: BaseModel) -> None:

@@ -1,7 +1,7 @@
-"""A Stable-Diffusion-shaped pipeline in miniature with random weights, for tests that need only the shape.
+"""Pipelines of the served shapes in miniature with random weights, for tests that need only the shape.
 
-8x8 latents, two U-Net levels, 32-wide text encodings over 24 tokens, 16x16 pixels; a few words are one token each, all
-other text falls apart into bytes.
+8x8 latents, two U-Net levels, 32-wide text encodings over 24 tokens (SDXL-shaped: 32 and 24 side by side, 20 pooled),
+16x16 pixels; a few words are one token each, all other text falls apart into bytes.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from workers.engine.perfusion.covariance import compute_covariance
-from workers.engine.text import TextEncoder
+from workers.engine.text import TextEncoder, Tower
 
+Family = Literal["sd", "sdxl"]
 WORDS = ("a", "the", "cat", "dog", "hat", "teddy", "bear", "photo", "of", "on", "red")
 CAPTIONS = [
     " ".join(words)
@@ -31,13 +33,16 @@ CAPTIONS = [
 TRAINING = {"steps": 4, "batch_size": 2, "templates": ["a {}", "the photo of a {}"], "checkpoint_every": 2}
 
 
-def build_tiny_pipeline(folder: Path, *, seed: int = 0, prediction: str = "v_prediction", vae: str = "tiny") -> Path:
+def build_tiny_pipeline(
+    folder: Path, *, seed: int = 0, prediction: str = "v_prediction", vae: str = "tiny", family: Family = "sd"
+) -> Path:
     """Write the pipeline as a diffusers folder, with covariance and lockstep.json, and return the folder."""
     torch.manual_seed(seed)
-    text = _text_encoder()
-    text.tokenizer.save_pretrained(folder / "tokenizer")
-    text.model.save_pretrained(folder / "text_encoder")
-    _unet().save_pretrained(folder / "unet")
+    text = random_text_encoder(family)
+    for tower, suffix in zip(text.towers, ("", "_2"), strict=False):
+        tower.tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
+        tower.model.save_pretrained(folder / f"text_encoder{suffix}")
+    _unet(family).save_pretrained(folder / "unet")
     _vae(vae).save_pretrained(folder / "vae")
     DDIMScheduler(
         beta_start=0.00085,
@@ -51,7 +56,12 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, prediction: str = "v_pre
     ).save_pretrained(folder / "scheduler")
     compute_covariance(text, CAPTIONS, ridge=1e-3).save(folder / "covariance.safetensors")
     (folder / "lockstep.json").write_text(json.dumps({"name": "tiny", "perfusion": TRAINING}))
-    index = {
+    (folder / "model_index.json").write_text(json.dumps(_index(vae, family)))
+    return folder
+
+
+def _index(vae: str, family: Family) -> dict[str, object]:
+    index: dict[str, object] = {
         "_class_name": "StableDiffusionPipeline",
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -59,11 +69,30 @@ def build_tiny_pipeline(folder: Path, *, seed: int = 0, prediction: str = "v_pre
         "vae": ["diffusers", "AutoencoderTiny" if vae == "tiny" else "AutoencoderKL"],
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+    if family == "sd":
+        return index
+    return index | {
+        "_class_name": "StableDiffusionXLPipeline",
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "force_zeros_for_empty_prompt": True,
+    }
 
 
-def _text_encoder() -> TextEncoder:
+def random_text_encoder(family: Family) -> TextEncoder:
+    """Random towers; the second one pads with an exclamation mark, as SDXL's does."""
+    if family == "sd":
+        tokenizer = _tokenizer("<|endoftext|>")
+        return TextEncoder(Tower(tokenizer, _random(CLIPTextModel, tokenizer, width=32, spread=10.0)))
+    first, second = _tokenizer("<|endoftext|>"), _tokenizer("!")
+    return TextEncoder(
+        Tower(first, _random(CLIPTextModel, first, width=32, spread=2.0), penultimate=True),
+        Tower(second, _random(CLIPTextModelWithProjection, second, width=24, spread=2.0), penultimate=True),
+        blank_is_zero=True,
+    )
+
+
+def _tokenizer(pad: str) -> CLIPTokenizer:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: list[tuple[str, str]] = []
     for word in WORDS:
@@ -73,24 +102,39 @@ def _text_encoder() -> TextEncoder:
             merges += [pair] if pair not in merges else []
     entries = [*letters, *(f"{letter}</w>" for letter in letters), *dict.fromkeys(map("".join, merges))]
     vocabulary = {entry: index for index, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=24)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=24, pad_token=pad)
+
+
+def _random(
+    model_class: type[CLIPTextModel] | type[CLIPTextModelWithProjection],
+    tokenizer: CLIPTokenizer,
+    *,
+    width: int,
+    spread: float,
+) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """At a ``spread`` of 1 different words are nearly the same behind the last norm; before it, they grow with it."""
     config = CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
+        vocab_size=len(tokenizer),
+        hidden_size=width,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=24,
-        projection_dim=32,
-        initializer_factor=10.0,  # at 1 the random encodings of different words are nearly the same
-        bos_token_id=vocabulary["<|startoftext|>"],
-        eos_token_id=vocabulary["<|endoftext|>"],
-        pad_token_id=vocabulary["<|endoftext|>"],
+        projection_dim=20,
+        initializer_factor=spread,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    return TextEncoder(tokenizer, CLIPTextModel(config).eval().requires_grad_(False))
+    return model_class(config).eval().requires_grad_(False)
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(family: Family) -> UNet2DConditionModel:
+    beside: dict[str, object] = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 20 + 6 * 8,
+    }
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -99,9 +143,10 @@ def _unet() -> UNet2DConditionModel:
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
+        cross_attention_dim=32 if family == "sd" else 32 + 24,
         attention_head_dim=2,
         norm_num_groups=8,
+        **(beside if family == "sdxl" else {}),
     )
 
 

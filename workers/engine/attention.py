@@ -19,16 +19,22 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
+from workers.engine.added_conditions import AddedConditions
 from workers.engine.errors import ModelUnsupported
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Keys and values of all cross-attention layers side by side, each (B, N, O)."""
+    """All that a U-Net is told of its samples, whatever it is made of.
+
+    Keys and values are those of all cross-attention layers side by side, each (B, N, O); ``added`` is there where the
+    U-Net is SDXL-shaped.
+    """
 
     keys: Tensor
     values: Tensor
     widths: tuple[int, ...]
+    added: AddedConditions | None = None
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the keys and values of one layer, each (B, N, O_l)."""
@@ -37,17 +43,22 @@ class Conditioning:
 
     def select(self, samples: Tensor) -> Conditioning:
         """Return the rows ``samples`` (B',), which may repeat."""
-        return Conditioning(self.keys[samples], self.values[samples], self.widths)
+        added = None if self.added is None else self.added.select(samples)
+        return Conditioning(self.keys[samples], self.values[samples], self.widths, added)
 
     def to(self, dtype: torch.dtype) -> Conditioning:
         """Return the same numbers in the precision of the U-Net."""
-        return Conditioning(self.keys.to(dtype), self.values.to(dtype), self.widths)
+        added = None if self.added is None else self.added.to(dtype)
+        return Conditioning(self.keys.to(dtype), self.values.to(dtype), self.widths, added)
 
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
         """Join batches, in order."""
         return Conditioning(
-            torch.cat([part.keys for part in parts]), torch.cat([part.values for part in parts]), parts[0].widths
+            torch.cat([part.keys for part in parts]),
+            torch.cat([part.values for part in parts]),
+            parts[0].widths,
+            AddedConditions.concatenate([part.added for part in parts]),
         )
 
 

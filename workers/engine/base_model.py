@@ -22,11 +22,10 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from workers.engine import attention
 from workers.engine.attention import KeyValueProjections
@@ -40,9 +39,9 @@ from workers.engine.errors import (
     CovarianceMissing,
     ModelUnavailable,
     ModelUnreadable,
-    ModelUnsupported,
     SizeUnsupported,
 )
+from workers.engine.family import Family
 from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.covariance import Covariance
@@ -50,7 +49,6 @@ from workers.engine.schedule import NoiseSchedule
 from workers.engine.text import TextEncoder
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_VAE_CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 # The plain full-precision weights, whole or sharded; hubs also hold pickles, fp16 variants and single-file copies.
 _HUB_FILES = [
     "*.json",
@@ -58,9 +56,11 @@ _HUB_FILES = [
     "prompts.txt",
     "scheduler/*",
     "tokenizer/*",
-    *(f"{part}/*.json" for part in ("text_encoder", "unet", "vae")),
+    "tokenizer_2/*",
+    *(f"{part}/*.json" for part in ("text_encoder", "text_encoder_2", "unet", "vae")),
     *(f"{part}/{stem}{shard}.safetensors" for part, stem in (
         ("text_encoder", "model"),
+        ("text_encoder_2", "model"),
         ("unet", "diffusion_pytorch_model"),
         ("vae", "diffusion_pytorch_model"),
     ) for shard in ("", "-*-of-*")),
@@ -85,31 +85,27 @@ class BaseModel:
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
-        """Open a Stable Diffusion 1.x/2.x-shaped model.
+        """Open a model of the shape of Stable Diffusion 1.x/2.x or of SDXL.
 
-        The U-Net and autoencoder run in ``dtype``; the text encoder and the edit stay in float32, where they cost
+        The U-Net and autoencoder run in ``dtype``; the text towers and the edit stay in float32, where they cost
         little. Raises ModelUnreadable, ModelUnsupported, SettingsInvalid or, for a hub that does not answer,
         ModelUnavailable.
         """
         folder = _folder(str(path_or_hub_id))
-        vae_class = _VAE_CLASSES[_supported_vae(_json(folder / "model_index.json"))]
+        family = Family.of(_json(folder / "model_index.json"))
         card = _json(folder / "lockstep.json") if (folder / "lockstep.json").exists() else {}
         try:
-            text = TextEncoder(
-                CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
-                CLIPTextModel.from_pretrained(
-                    folder, subfolder="text_encoder", dtype=torch.float32, use_safetensors=True
-                ),
-            )
+            text = family.text_encoder(folder)
             unet = _diffusers_part(UNet2DConditionModel, folder, "unet", dtype)
-            vae = _diffusers_part(vae_class, folder, "vae", dtype)
+            vae = _diffusers_part(family.vae, folder, "vae", dtype)
             scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelUnreadable(f"{path_or_hub_id}: {error}") from error
         if vae.config.get("force_upcast") and dtype == torch.float16:
             vae.float()  # its activations overflow half precision
-        for part in (text.model, unet, vae):
+        for part in (*(tower.model for tower in text.towers), unet, vae):
             part.requires_grad_(False).eval().to(device)
+        family.check(text, unet)
         projections = KeyValueProjections.of(unet)
         attention.install(unet, projections)
         covariance_file = folder / "covariance.safetensors"
@@ -121,7 +117,7 @@ class BaseModel:
             autoencoder=Autoencoder(vae),
             covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
             perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
-            distillation=DistillationConfig().override(_mapping(card.get("distillation", {}))),
+            distillation=family.distillation.override(_mapping(card.get("distillation", {}))),
             prompts=_lines(folder / "prompts.txt"),
             device=device,
             student=StudentFacts.of(card),
@@ -147,7 +143,7 @@ class BaseModel:
     @property
     def conditioner(self) -> Conditioner:
         """The edit path over this model's text encoder and projections."""
-        return Conditioner(self.text, self.projections, self.covariance)
+        return Conditioner(self.text, self.projections, self.covariance, native_size=self.native_size)
 
     @property
     def native_size(self) -> int:
@@ -169,7 +165,7 @@ class BaseModel:
         """Return a file's concept on this device; raises ConceptBaseMismatch where it was learned elsewhere."""
         concept = file.require(
             encoder_fingerprint=self.fingerprint,
-            encoder_width=self.text.width,
+            encoder_widths=self.text.widths,
             covariance_sha256=self.covariance_sha256,
             layer_widths=self.projections.widths,
         )
@@ -216,25 +212,6 @@ def _interval(shares: object) -> tuple[float, float]:
             return float(least), float(most)
         case _:
             raise ModelUnreadable(f"guidance_interval: two rising shares from 0 to 1 are due, not {shares!r}")
-
-
-def _supported_vae(index: Mapping[str, object]) -> str:
-    """Check the family that model_index.json states and return the name of the autoencoder's class."""
-    family = index.get("_class_name")
-    if family != "StableDiffusionPipeline":
-        raise ModelUnsupported(f"family {family!r}; StableDiffusionPipeline is served")
-    for part, expected in (("text_encoder", "CLIPTextModel"), ("unet", "UNet2DConditionModel")):
-        if _class_of(index, part) != expected:
-            raise ModelUnsupported(f"{part} is a {_class_of(index, part)!r}; a {expected} is served")
-    vae = _class_of(index, "vae")
-    if vae not in _VAE_CLASSES:
-        raise ModelUnsupported(f"vae is a {vae!r}; AutoencoderKL and AutoencoderTiny are served")
-    return vae
-
-
-def _class_of(index: Mapping[str, object], part: str) -> str:
-    entry = index.get(part)
-    return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else str(entry)
 
 
 def _diffusers_part(part_class, folder: Path, subfolder: str, dtype: torch.dtype):  # type: ignore[no-untyped-def]

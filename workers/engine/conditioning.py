@@ -25,6 +25,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from workers.engine.added_conditions import AddedConditions
 from workers.engine.attention import Conditioning, KeyValueProjections
 from workers.engine.errors import (
     ConceptsTooSimilar,
@@ -37,7 +38,7 @@ from workers.engine.perfusion.concept import Concept, KeyLock
 from workers.engine.perfusion.covariance import Covariance
 from workers.engine.perfusion.edit import apply_edit, edit_coefficients, target_cosines
 from workers.engine.perfusion.tokens import TokenRow, align, placeholders, superclass_tokens, tokenize
-from workers.engine.text import TextEncoder
+from workers.engine.text import Reading, TextEncoder
 
 # Two target inputs closer than this cannot be told apart in float32: the Gram matrix is singular to working precision.
 _PARALLEL = 1 - 1e-5
@@ -73,31 +74,44 @@ class EncodedPrompts:
     rows: tuple[TokenRow, ...]
     value_encodings: Tensor  # (B, N, D)
     key_encodings: Tensor  # (B, N, D); the same tensor where no prompt has a globally locked concept
+    pooled: Tensor | None  # (B, P), where the base model is SDXL-shaped
 
 
 class Conditioner:
     """Turns prompts into a `Conditioning` for one base model."""
 
-    def __init__(self, text: TextEncoder, projections: KeyValueProjections, covariance: Covariance | None) -> None:
+    def __init__(
+        self,
+        text: TextEncoder,
+        projections: KeyValueProjections,
+        covariance: Covariance | None,
+        *,
+        native_size: int,
+    ) -> None:
+        """``native_size`` is the side, in pixels, of pictures whose size is not told."""
         self.text = text
         self.projections = projections
         self.covariance = covariance
+        self._native = (native_size, native_size)
 
-    def condition(self, prompts: Sequence[Prompt]) -> Conditioning:
+    def condition(self, prompts: Sequence[Prompt], size: tuple[int, int] | None = None) -> Conditioning:
         """Encode and project; raises for unknown placeholders, unused or parallel concepts and overlong prompts."""
-        return self.project(self.encode(prompts))
+        return self.project(self.encode(prompts), size)
 
     def encode(self, prompts: Sequence[Prompt]) -> EncodedPrompts:
         """Run the text encoder with each concept's embedding at its placeholder."""
         for prompt in prompts:
             self._check(prompt)
         rows = [self._row(prompt, set()) for prompt in prompts]
-        encodings = self._encode_rows(prompts, rows)
-        keys = self._key_encodings(prompts, rows, encodings)
-        return EncodedPrompts(tuple(prompts), tuple(rows), encodings, keys)
+        reading = self._read_rows(prompts, rows)
+        keys = self._key_encodings(prompts, rows, reading.encodings)
+        return EncodedPrompts(tuple(prompts), tuple(rows), reading.encodings, keys, reading.pooled)
 
-    def project(self, encoded: EncodedPrompts) -> Conditioning:
-        """Project to keys and values, and edit every sample with its own concepts."""
+    def project(self, encoded: EncodedPrompts, size: tuple[int, int] | None = None) -> Conditioning:
+        """Project to keys and values, and edit every sample with its own concepts.
+
+        ``size`` is the pictures' (width, height) in pixels, the native one by default; SDXL-shaped models are told it.
+        """
         plain = self.projections.project(encoded.key_encodings, encoded.value_encodings)
         uses = [prompt.concepts for prompt in encoded.prompts]
         value_outputs = _padded([[use.concept.value_outputs for use in sample] for sample in uses])  # (B, J, O)
@@ -105,7 +119,8 @@ class Conditioner:
         edited = [tuple(use for use in sample if use.key_lock is not KeyLock.GLOBAL) for sample in uses]
         key_outputs = _padded([[self._key_outputs(use) for use in sample] for sample in edited])  # (B, J, O)
         keys = self._edit(plain.keys, encoded.key_encodings, self.projections.keys, edited, key_outputs)
-        return Conditioning(keys, values, plain.widths)
+        added = None if encoded.pooled is None else AddedConditions.of(encoded.pooled, *(size or self._native))
+        return Conditioning(keys, values, plain.widths, added)
 
     def _key_outputs(self, use: ConceptUse) -> Tensor:
         """Return o*_K (O,): as it was learned, or W_K s."""
@@ -149,14 +164,14 @@ class Conditioner:
         stand_ins = {use.name: superclass_tokens(self.text, use.concept.superclass) for use in prompt.concepts}
         return tokenize(self.text, prompt.text, stand_ins, spelled_out)
 
-    def _encode_rows(self, prompts: Sequence[Prompt], rows: Sequence[TokenRow]) -> Tensor:
+    def _read_rows(self, prompts: Sequence[Prompt], rows: Sequence[TokenRow]) -> Reading:
         embeddings = {
-            (index, position): use.concept.embedding
+            (index, position): use.concept.embeddings
             for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
             for use in prompt.concepts
             for position in row.at(use.name)
         }
-        return self.text.encode([row.ids for row in rows], embeddings)
+        return self.text.read([row.ids for row in rows], embeddings)
 
     def _key_encodings(self, prompts: Sequence[Prompt], rows: Sequence[TokenRow], encodings: Tensor) -> Tensor:
         """Return the encodings that keys are made of: those of the values, but for globally locked concepts."""
@@ -166,7 +181,7 @@ class Conditioner:
             return encodings
         key_prompts = [_without(prompts[index], spelled[index]) for index in locked]
         key_rows = [self._row(prompts[index], spelled[index]) for index in locked]
-        key_encodings = self._encode_rows(key_prompts, key_rows)
+        key_encodings = self._read_rows(key_prompts, key_rows).encodings
         aligned = torch.tensor([align(rows[index], row) for index, row in zip(locked, key_rows, strict=True)])
         matched = key_encodings.gather(1, aligned.to(encodings.device)[..., None].expand_as(key_encodings))
         return encodings.index_copy(0, torch.tensor(locked, device=encodings.device), matched)

@@ -33,11 +33,16 @@ class Denoiser:
         self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, attention_maps: AttentionMaps | None = None
     ) -> Tensor:
         """Return the network's own prediction (eps, v or x0) for x_t (B, C, H, W) at timesteps (B,)."""
-        kwargs: dict[str, object] = {"conditioning": conditioning.to(self.dtype)}
+        told = conditioning.to(self.dtype)
+        kwargs: dict[str, object] = {"conditioning": told}
         if attention_maps is not None:
             kwargs["attention_maps"] = attention_maps
         output: Tensor = self.unet(
-            x_t.to(self.dtype), timesteps, encoder_hidden_states=None, cross_attention_kwargs=kwargs
+            x_t.to(self.dtype),
+            timesteps,
+            encoder_hidden_states=None,
+            cross_attention_kwargs=kwargs,
+            added_cond_kwargs=None if told.added is None else told.added.as_arguments(),
         ).sample
         return output.float()
 

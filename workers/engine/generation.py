@@ -101,10 +101,11 @@ def _plan(base: BaseModel, index: int, request: GenerationRequest) -> _Planned:
         raise SettingsInvalid(f"guidance must be from 0 to {_MAX_GUIDANCE:g}, not {request.guidance}")
     if request.seed not in _SEEDS:
         raise SettingsInvalid(f"the seed must be from 0 to 2**63 - 1, not {request.seed}")
+    size = (request.width, request.height)
     with torch.no_grad():
-        conditional = base.conditioner.condition([Prompt(request.prompt, request.concepts)])
+        conditional = base.conditioner.condition([Prompt(request.prompt, request.concepts)], size)
         blank = Prompt(request.negative_prompt)
-        unconditional = None if base.student is not None else base.conditioner.condition([blank])
+        unconditional = None if base.student is not None else base.conditioner.condition([blank], size)
     return _Planned(index, request, conditional, unconditional)
 
 

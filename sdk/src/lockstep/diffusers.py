@@ -76,6 +76,10 @@ class Concepts:
         tensors, said = _read(path)
         if said.get("format") != _FORMAT:
             raise ValueError(f"{path} has the format {said.get('format')!r}; {_FORMAT!r} is read")
+        if "embedding_2" in tensors:
+            raise ValueError(
+                f"{path} was learned on a model with two text encoders, as SDXL has; only a server draws it"
+            )
         self._check(path, said)
         widths = json.loads(said["layer_widths"])
         values = torch.split(tensors["value_outputs"].float(), widths)
@@ -215,6 +219,8 @@ class _EditedCrossAttention:
 
 def _install(pipe: StableDiffusionPipeline) -> list[_EditedCrossAttention]:
     """Give every cross-attention layer its processor, in the order that concept files have; raises ValueError."""
+    if getattr(pipe, "text_encoder_2", None) is not None:
+        raise ValueError("this pipeline has two text encoders, as SDXL has; its concepts are drawn by a server only")
     width = pipe.text_encoder.config.hidden_size
     layers: list[_EditedCrossAttention] = []
     for name, attention in pipe.unet.named_modules():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tests.engine.dmd.mixture import SHAPE, Coverage, Ring, draw_teacher, ring_material, ring_schedule, start
+from tests.engine.dmd.mixture import SHAPE, Coverage, Ring, draw_teacher, nothing, ring_material, ring_schedule, start
 from workers.engine.dmd import objective
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.networks import ScoreNetwork
@@ -73,11 +73,11 @@ def descend_without_fake_score(config: DistillationConfig, *, seed: int) -> Tens
     ring, student, generator = Ring(ring_schedule()), start(), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=config.lr, weight_decay=0, fused=True)
     matched = TimestepRange.share(1000, config.least_noise, config.most_noise)
-    nothing = torch.zeros((config.batch_size, 1))
+    told = nothing(config.batch_size)
     for _ in range(config.steps):
         noise = torch.randn((2, config.batch_size, *SHAPE), generator=generator)
-        x, t = draw(student, noise[:1], config.student_timesteps, nothing), matched.draw(config.batch_size, generator)
-        real = ring.predict_x0(ring.schedule.add_noise(x.detach(), noise[1], t), t, nothing)
+        x, t = draw(student, noise[:1], config.student_timesteps, told), matched.draw(config.batch_size, generator)
+        real = ring.predict_x0(ring.schedule.add_noise(x.detach(), noise[1], t), t, told)
         gradient = objective.distribution_matching_gradient(x, real, x)
         optimizer.zero_grad()
         torch.autograd.backward(objective.distribution_matching_loss(x, gradient))
@@ -93,4 +93,4 @@ def _noises(count: int, config: DistillationConfig, *, seed: int) -> Tensor:
 
 @torch.no_grad()
 def _drawn(student: ScoreNetwork, noises: Tensor, config: DistillationConfig) -> Tensor:
-    return draw(student, noises, config.student_timesteps, torch.zeros((noises.shape[1], 1)))
+    return draw(student, noises, config.student_timesteps, nothing(noises.shape[1]))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from workers.engine.attention import Conditioning
 from workers.engine.denoiser import Denoiser
+from workers.engine.dmd.context import Context
 from workers.engine.dmd.material import Material, Paired
 from workers.engine.dmd.networks import ScoreNetwork
 from workers.engine.dmd.objective import Predictor
@@ -60,7 +61,7 @@ class Ring:
         mode = torch.multinomial(WEIGHTS, count, replacement=True, generator=generator)
         return (MEANS[mode] + SPREAD * torch.randn((count, 2), generator=generator))[:, :, None, None]
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, _context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, _context: Context, /) -> Tensor:
         """Return E[x0 | x_t]: each mode's own posterior mean, by how likely x_t is to come from it."""
         a = self.schedule.alphas(timesteps)[:, :, 0, 0]  # (B, 1)
         variance = a * SPREAD**2 + 1 - a  # (B, 1)
@@ -81,11 +82,11 @@ class Perceptron(ScoreNetwork):
         self.body = nn.Sequential(*(layer for pair in layers for layer in pair))
         self.last = nn.Linear(width, 2)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         v: Tensor = self.last(self._features(x_t, timesteps))
         return v[:, :, None, None]
 
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         return self._features(x_t, timesteps)[:, :, None, None]
 
     def _features(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
@@ -104,8 +105,13 @@ class Nothing:
     def __len__(self) -> int:
         return self._count
 
-    def take(self, indices: Tensor) -> Tensor:
-        return torch.zeros((len(indices), 1))
+    def take(self, indices: Tensor) -> Context:
+        return nothing(len(indices))
+
+
+def nothing(count: int) -> Context:
+    """What a network is told of so many samples that it need not be told anything about."""
+    return Context(torch.zeros((count, 1, 1)))
 
 
 @cache
@@ -121,10 +127,10 @@ def _trained_start(steps: int, seed: int) -> Perceptron:
         t = torch.randint(1000, (256,), generator=generator)
         noise = torch.randn((256, *SHAPE), generator=generator)
         x_t = ring.schedule.add_noise(ring.sample(256, generator), noise, t)
-        exact = ring.predict_x0(x_t, t, x_t)
+        exact = ring.predict_x0(x_t, t, nothing(len(x_t)))
         v = ring.schedule.target(exact, ring.schedule.to_eps(exact, x_t, t), t)
         optimizer.zero_grad()
-        torch.autograd.backward((network(x_t, t, x_t) - v).square().mean())
+        torch.autograd.backward((network(x_t, t, nothing(len(x_t))) - v).square().mean())
         optimizer.step()
         falling.step()
     return network
@@ -136,9 +142,10 @@ def start(*, steps: int = 1200, seed: int = 0) -> Perceptron:
 
 
 @torch.no_grad()
-def draw_teacher(teacher: Predictor[Tensor], noise: Tensor, *, steps: int = 50) -> Tensor:
+def draw_teacher(teacher: Predictor[Context], noise: Tensor, *, steps: int = 50) -> Tensor:
     """Return what DDIM makes of noise (B, 2, 1, 1)."""
-    context = cast(Conditioning, torch.zeros((len(noise), 1)))
+    empty = torch.zeros((len(noise), 1, 0))
+    context = Conditioning(keys=empty, values=empty, widths=())
     return sample_ddim(
         cast(Denoiser, teacher),
         noise,
@@ -158,7 +165,7 @@ def ring_material(*, pairs: int = 0, real: int = 0, seed: int = 0) -> Material:
     return Material(
         shape=SHAPE,
         contexts=Nothing(1),
-        blank=torch.zeros((1, 1)),
+        blank=nothing(1),
         pairs=Paired(draw_teacher(ring, noise), Nothing(pairs), noise=noise) if pairs else None,
         real=Paired(ring.sample(real, generator), Nothing(real)) if real else None,
     )

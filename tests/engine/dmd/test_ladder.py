@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from tests.engine.dmd.ladder import MATCHING, descend_without_fake_score, distil_ring
-from tests.engine.dmd.mixture import SHAPE, Coverage, Ring, draw_teacher, ring_schedule, start
+from tests.engine.dmd.mixture import SHAPE, Coverage, Ring, draw_teacher, nothing, ring_schedule, start
 
 STEPS = 300
 FIVE_TO_ONE = replace(MATCHING, steps=STEPS)
@@ -29,7 +29,7 @@ def test_the_exact_denoiser_is_the_mean_of_what_may_have_been_noised() -> None:
     real, a = ring.sample(400_000, torch.Generator().manual_seed(0)), ring.schedule.alphas(t)
     likely = torch.softmax(-(x_t - a.sqrt() * real).square().sum(1).flatten() / (2 * (1 - a.flatten())), 0)
     expected = (likely[:, None] * real[:, :, 0, 0]).sum(0)
-    torch.testing.assert_close(ring.predict_x0(x_t, t, x_t).flatten(), expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(ring.predict_x0(x_t, t, nothing(len(x_t))).flatten(), expected, atol=0.01, rtol=0)
 
 
 def test_the_teacher_covers_the_ring_in_fifty_steps_and_the_start_nothing_in_one() -> None:
@@ -39,7 +39,7 @@ def test_the_teacher_covers_the_ring_in_fifty_steps_and_the_start_nothing_in_one
     assert teacher.distance < 0.1
     untrained = start()
     with torch.no_grad():
-        x = untrained.predict_x0(noise(), torch.full((4000,), 999), noise())
+        x = untrained.predict_x0(noise(), torch.full((4000,), 999), nothing(4000))
     assert Coverage.of(x).modes == 0
     assert x.std((0, 2, 3)).max() < 0.1  # every noise gives the mean of all data
 

@@ -10,20 +10,38 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from workers.engine import attention
-from workers.engine.attention import KeyValueProjections
+from workers.engine.attention import Conditioning, KeyValueProjections
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
 from workers.engine.denoiser import Denoiser
+from workers.engine.dmd.context import Context
 from workers.engine.dmd.discriminator import Discriminator
+from workers.engine.dmd.material import PromptContexts
 from workers.engine.dmd.networks import UNetScore, weights_digest
 
 SHAPE = (2, 4, 8, 8)
+PROMPTS = ("a red cat", "the dog")
 
 
-def inputs(base: BaseModel) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(base: BaseModel) -> tuple[Tensor, Tensor, Context]:
     x_t = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    context = base.conditioner.encode([Prompt("a red cat"), Prompt("the dog")]).value_encodings
-    return x_t, torch.tensor([999, 400]), context.detach()
+    return x_t, torch.tensor([999, 400]), told(base, *PROMPTS)
+
+
+def told(base: BaseModel, *prompts: str) -> Context:
+    return PromptContexts(base.text, prompts, size=base.native_size).take(torch.arange(len(prompts)))
+
+
+def conditioned(base: BaseModel) -> Conditioning:
+    with torch.no_grad():
+        return base.conditioner.condition([Prompt(prompt) for prompt in PROMPTS])
+
+
+@pytest.fixture(params=["tiny", "tiny_xl"])
+def family(request: pytest.FixtureRequest) -> BaseModel:
+    """Either family's miniature."""
+    base: BaseModel = request.getfixturevalue(request.param)
+    return base
 
 
 def without_middle(base: BaseModel) -> BaseModel:
@@ -37,17 +55,17 @@ def without_middle(base: BaseModel) -> BaseModel:
 
 
 @pytest.mark.parametrize("make", [UNetScore.copy_of, UNetScore.view_of])
-def test_a_copy_predicts_what_the_served_model_does(tiny: BaseModel, make) -> None:
-    x_t, t, context = inputs(tiny)
-    network = make(tiny.denoiser.unet, tiny.denoiser.schedule, autocast=False)
+def test_a_copy_predicts_what_the_served_model_does(family: BaseModel, make) -> None:
+    x_t, t, context = inputs(family)
+    network = make(family.denoiser.unet, family.denoiser.schedule, autocast=False)
     with torch.no_grad():
-        served = tiny.denoiser.predict_x0(x_t, t, tiny.projections.project(context, context))
+        served = family.denoiser.predict_x0(x_t, t, conditioned(family))
         torch.testing.assert_close(network.predict_x0(x_t, t, context), served, atol=1e-5, rtol=1e-5)
 
 
 def test_making_copies_leaves_the_served_model_as_it_was(tiny: BaseModel) -> None:
-    x_t, t, context = inputs(tiny)
-    conditioning = tiny.projections.project(context, context)
+    x_t, t, _ = inputs(tiny)
+    conditioning = conditioned(tiny)
     before = tiny.denoiser.output(x_t, t, conditioning)
     for make in (UNetScore.copy_of, UNetScore.view_of):
         make(tiny.denoiser.unet, tiny.denoiser.schedule, autocast=True)
@@ -95,12 +113,12 @@ def test_half_precision_rounds_inside_and_not_at_the_end(tiny: BaseModel) -> Non
     assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_the_bottleneck_is_the_middle_blocks_output(tiny: BaseModel) -> None:
-    network = UNetScore.copy_of(tiny.denoiser.unet, tiny.denoiser.schedule, autocast=False)
+def test_the_bottleneck_is_the_middle_blocks_output(family: BaseModel) -> None:
+    network = UNetScore.copy_of(family.denoiser.unet, family.denoiser.schedule, autocast=False)
     seen: list[Tensor] = []
     network.unet.mid_block.register_forward_hook(lambda _block, _inputs, output: seen.append(output))
-    network(*inputs(tiny))
-    features = network.bottleneck(*inputs(tiny))
+    network(*inputs(family))
+    features = network.bottleneck(*inputs(family))
     assert features.shape == (2, 32, 4, 4)
     assert torch.equal(features, seen[0])
 

@@ -11,6 +11,8 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from tests.engine.dmd.mixture import nothing
+from workers.engine.dmd.context import Context
 from workers.engine.dmd.objective import (
     TimestepRange,
     denoising_loss,
@@ -42,6 +44,10 @@ def samples(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def shifts(*means: float) -> Context:
+    return Context(torch.tensor(means)[:, None, None])
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """N(mean, spread^2) in every element, with the exact denoiser; the context shifts the mean."""
@@ -50,9 +56,9 @@ class Gaussian:
     spread: float
     schedule: NoiseSchedule
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Context, /) -> Tensor:
         a = self.schedule.alphas(timesteps)
-        mean = self.mean + context.view(-1, 1, 1, 1)
+        mean = self.mean + context.encodings[..., None]
         gain = a.sqrt() * self.spread**2 / (a * self.spread**2 + 1 - a)
         return mean + gain * (x_t - a.sqrt() * mean)
 
@@ -79,9 +85,9 @@ def test_equal_scores_leave_a_sample_where_it_is() -> None:
 def test_descent_moves_samples_from_the_fake_distribution_to_the_real_one() -> None:
     rule = schedule()
     real, fake = Gaussian(2.0, 1.0, rule), Gaussian(-2.0, 1.0, rule)
-    x, t, nothing = samples(64, 1, 4, 4) - 2, torch.full((64,), 500), torch.zeros(64)
+    x, t, told = samples(64, 1, 4, 4) - 2, torch.full((64,), 500), nothing(64)
     x_t = rule.add_noise(x, samples(64, 1, 4, 4, seed=1), t)
-    gradient = distribution_matching_gradient(x, real.predict_x0(x_t, t, nothing), fake.predict_x0(x_t, t, nothing))
+    gradient = distribution_matching_gradient(x, real.predict_x0(x_t, t, told), fake.predict_x0(x_t, t, told))
     assert (gradient < 0).all()
 
 
@@ -115,10 +121,10 @@ def test_without_normaliser_and_noise_weight_it_is_the_gradient_of_the_kl_diverg
     nodes, weights = np.polynomial.hermite_e.hermegauss(6)
     z, noise = (torch.tensor(grid.ravel()).view(-1, 1, 1, 1) for grid in np.meshgrid(nodes, nodes))
     weight = torch.tensor(np.outer(weights, weights).ravel() / (2 * math.pi)).view(-1, 1, 1, 1)
-    x, t, nothing = k * z + b, torch.full((len(z),), timestep), torch.zeros(len(z))
+    x, t, told = k * z + b, torch.full((len(z),), timestep), nothing(len(z))
     x_t = rule.add_noise(x, noise, t)
-    real = Gaussian(m, s, rule).predict_x0(x_t, t, nothing)
-    gradient = distribution_matching_gradient(x, real, Gaussian(b, k, rule).predict_x0(x_t, t, nothing))
+    real = Gaussian(m, s, rule).predict_x0(x_t, t, told)
+    gradient = distribution_matching_gradient(x, real, Gaussian(b, k, rule).predict_x0(x_t, t, told))
     unweighted = gradient * (x - real).abs()  # one element a sample, so the normaliser is its distance
 
     a = float(rule.alphas_cumprod[timestep])
@@ -138,10 +144,10 @@ def test_a_student_that_is_the_real_distribution_gets_no_gradient_on_average() -
     real = Gaussian(1.0, 0.5, rule)
     x, t = 1 + 0.5 * samples(count, 1, 1, 1), TimestepRange(20, 980).draw(count, torch.Generator().manual_seed(0))
     x_t = rule.add_noise(x, samples(count, 1, 1, 1, seed=1), t)
-    exact = real.predict_x0(x_t, t, torch.zeros(count))
+    exact = real.predict_x0(x_t, t, nothing(count))
     near = exact + 0.1 * samples(count, 1, 1, 1, seed=2)  # a fake score that is right but for noise
     gradient = distribution_matching_gradient(x, exact, near)
-    off = distribution_matching_gradient(x, exact, Gaussian(1.2, 0.5, rule).predict_x0(x_t, t, torch.zeros(count)))
+    off = distribution_matching_gradient(x, exact, Gaussian(1.2, 0.5, rule).predict_x0(x_t, t, nothing(count)))
     # p may be tiny, so that means of ratios have heavy tails; medians do not.
     assert abs(float(gradient.median())) < 0.02
     assert float(off.median()) > 0.1
@@ -180,11 +186,11 @@ def test_ranges_of_timesteps_are_drawn_whole_and_evenly() -> None:
 def test_a_guidance_of_one_is_the_conditional_prediction() -> None:
     rule = schedule()
     teacher, x_t, t = Gaussian(0.0, 1.0, rule), samples(3, 1, 4, 4), torch.tensor([100, 500, 900])
-    told, blank = torch.tensor([1.0, 2.0, 3.0]), torch.zeros(1)
+    told, blank = shifts(1.0, 2.0, 3.0), nothing(1)
     plain = teacher.predict_x0(x_t, t, told)
     assert torch.equal(guided_x0(teacher, x_t, t, told, blank=blank, guidance=1.0), plain)
     torch.testing.assert_close(guided_x0(teacher, x_t, t, told, blank=blank, guidance=1 + 1e-6), plain)
-    without = teacher.predict_x0(x_t, t, torch.zeros(3))
+    without = teacher.predict_x0(x_t, t, nothing(3))
     guided = guided_x0(teacher, x_t, t, told, blank=blank, guidance=3.0)
     torch.testing.assert_close(guided, without + 3 * (plain - without))
 
@@ -192,8 +198,8 @@ def test_a_guidance_of_one_is_the_conditional_prediction() -> None:
 def test_the_teacher_is_guided_where_its_schedule_says_so() -> None:
     rule = replace(schedule(), guidance_interval=(0.0, 0.8))
     teacher, x_t, t = Gaussian(0.0, 1.0, rule), samples(2, 1, 4, 4), torch.tensor([500, 900])
-    told, blank = torch.tensor([1.0, 2.0]), torch.zeros(1)
-    plain, without = teacher.predict_x0(x_t, t, told), teacher.predict_x0(x_t, t, torch.zeros(2))
+    told, blank = shifts(1.0, 2.0), nothing(1)
+    plain, without = teacher.predict_x0(x_t, t, told), teacher.predict_x0(x_t, t, nothing(2))
     guided = guided_x0(teacher, x_t, t, told, blank=blank, guidance=3.0)
     torch.testing.assert_close(guided[0], (without + 3 * (plain - without))[0])
     torch.testing.assert_close(guided[1], plain[1])

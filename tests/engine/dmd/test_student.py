@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from tests.engine.dmd.mixture import nothing
 from tests.engine.dmd.test_objective import samples, schedule
 from workers.engine.base_model import BaseModel
+from workers.engine.conditioning import Prompt
+from workers.engine.dmd.context import Context
+from workers.engine.dmd.material import PromptContexts
 from workers.engine.dmd.networks import UNetScore
 from workers.engine.dmd.student import draw, seeded_noises
 from workers.engine.sampling import initial_noise
@@ -24,7 +29,7 @@ class Recorder:
         self.weight = torch.ones((), requires_grad=True)
         self.guess = samples(2, 4, 8, 8, seed=9)
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, _context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, _context: Context, /) -> Tensor:
         self.asked.append((x_t, int(timesteps[0]), torch.is_grad_enabled()))
         return self.weight * self.guess
 
@@ -32,7 +37,7 @@ class Recorder:
 def test_one_step_is_the_prediction_at_pure_noise_whatever_timestep_the_student_is_told() -> None:
     for timestep in (999, 399):
         student, noise = Recorder(), samples(1, 2, 4, 8, 8)
-        drawn = draw(student, noise, (timestep,), torch.zeros(2))
+        drawn = draw(student, noise, (timestep,), nothing(2))
         assert torch.equal(drawn, student.guess)
         ((x_t, told, _),) = student.asked
         assert torch.equal(x_t, noise[0])
@@ -41,7 +46,7 @@ def test_one_step_is_the_prediction_at_pure_noise_whatever_timestep_the_student_
 
 def test_each_further_step_sees_the_last_guess_under_fresh_noise() -> None:
     student, noises = Recorder(), samples(4, 2, 4, 8, 8)
-    draw(student, noises, TIMESTEPS, torch.zeros(2))
+    draw(student, noises, TIMESTEPS, nothing(2))
     assert [told for _, told, _ in student.asked] == list(TIMESTEPS)
     for step in (1, 2, 3):
         there = torch.full((2,), TIMESTEPS[step])
@@ -51,18 +56,20 @@ def test_each_further_step_sees_the_last_guess_under_fresh_noise() -> None:
 
 def test_only_the_last_step_is_differentiated() -> None:
     student = Recorder()
-    drawn = draw(student, samples(3, 2, 4, 8, 8), TIMESTEPS[:3], torch.zeros(2))
+    drawn = draw(student, samples(3, 2, 4, 8, 8), TIMESTEPS[:3], nothing(2))
     assert [with_gradient for *_, with_gradient in student.asked] == [False, False, True]
     (gradient,) = torch.autograd.grad(drawn.sum(), student.weight)
     torch.testing.assert_close(gradient, student.guess.sum())
 
 
-def test_the_served_model_and_the_trained_copy_draw_the_same(tiny: BaseModel) -> None:
+@pytest.mark.parametrize("family", ["tiny", "tiny_xl"])
+def test_the_served_model_and_the_trained_copy_draw_the_same(family: str, request: pytest.FixtureRequest) -> None:
+    base: BaseModel = request.getfixturevalue(family)
     noises, told = seeded_noises([3, 4], (4, 8, 8), 2), (999, 499)
-    context = tiny.text.encode([tiny.text.row(tiny.text.tokens("a cat"))] * 2)
-    network = UNetScore.view_of(tiny.denoiser.unet, tiny.denoiser.schedule, autocast=False)
+    context = PromptContexts(base.text, ["a cat"], size=base.native_size).take(torch.tensor([0, 0]))
+    network = UNetScore.view_of(base.denoiser.unet, base.denoiser.schedule, autocast=False)
     with torch.no_grad():
-        served = draw(tiny.denoiser, noises, told, tiny.projections.project(context, context))
+        served = draw(base.denoiser, noises, told, base.conditioner.condition([Prompt("a cat")] * 2))
         torch.testing.assert_close(draw(network, noises, told, context), served, atol=1e-4, rtol=1e-4)
 
 

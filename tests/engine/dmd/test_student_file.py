@@ -126,7 +126,7 @@ def test_the_student_of_other_weights_or_another_text_encoder_is_refused(
     with pytest.raises(StudentMismatch, match="other weights"):
         load_student(path, load(build_tiny_pipeline(tmp_path / "other", seed=1)))
     elsewhere = load(tiny_folder)
-    elsewhere.text.model.final_layer_norm.bias.data += 1
+    elsewhere.text.towers[0].model.final_layer_norm.bias.data += 1
     with pytest.raises(StudentMismatch):
         load_student(path, elsewhere)
 

@@ -14,6 +14,7 @@ from tests.engine.dmd.ladder import MATCHING
 from tests.engine.dmd.mixture import Nothing, Perceptron, Ring, ring_material, ring_schedule
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.config import DistillationConfig
+from workers.engine.dmd.context import Context
 from workers.engine.dmd.material import Material, Paired, PromptContexts
 from workers.engine.dmd.networks import UNetScore
 from workers.engine.dmd.processes import ALONE, Processes
@@ -44,12 +45,12 @@ def unet_trainer(
     student = UNetScore.copy_of(unet, schedule, autocast=False)
     if config.key_locked:
         student.lock_keys()
-    contexts = PromptContexts(base.text, ["a red cat", "the dog"])
+    contexts = PromptContexts(base.text, ["a red cat", "the dog"], size=base.native_size)
     latents = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     material = Material(
         (4, 8, 8),
         contexts,
-        PromptContexts(base.text, [""]).take(torch.tensor([0])),
+        PromptContexts(base.text, [""], size=base.native_size).take(torch.tensor([0])),
         pairs=Paired(latents, contexts, noise=latents.flip(0)),
         real=Paired(latents, contexts),
     )
@@ -223,7 +224,7 @@ class Broken:
 
     schedule: NoiseSchedule = ring_schedule()
 
-    def predict_x0(self, x_t: Tensor, _timesteps: Tensor, _context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, _timesteps: Tensor, _context: Context, /) -> Tensor:
         return x_t / 0.0
 
 
@@ -241,7 +242,7 @@ class Listening(Perceptron):
 
     learned: ClassVar[list[tuple[int, ...]]] = []
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Context, /) -> Tensor:
         if torch.is_grad_enabled():
             self.learned.append(tuple(timesteps.unique().tolist()))
         return super().predict_x0(x_t, timesteps, context)

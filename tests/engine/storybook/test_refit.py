@@ -11,7 +11,7 @@ from torch import Tensor
 from workers.engine.storybook.networks import make_text_encoder, make_unet
 from workers.engine.storybook.refit import refit_cross_attention
 from workers.engine.storybook.text_training import sample_captions, train_tokenizer
-from workers.engine.text import TextEncoder
+from workers.engine.text import TextEncoder, Tower
 
 CAPTIONS = sample_captions(40)
 
@@ -20,17 +20,17 @@ CAPTIONS = sample_captions(40)
 def tower() -> TextEncoder:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(CAPTIONS)
-    return TextEncoder(tokenizer, make_text_encoder(tokenizer).eval())
+    return TextEncoder(Tower(tokenizer, make_text_encoder(tokenizer).eval()))
 
 
 def mixed(tower: TextEncoder, seed: int) -> TextEncoder:
     """The same tower whose encodings are scaled and shifted per channel."""
-    model = copy.deepcopy(tower.model)
+    model = copy.deepcopy(tower.towers[0].model)
     draw = torch.Generator().manual_seed(seed)
     norm = model.get_submodule("final_layer_norm")
     norm.weight.data = 0.5 + torch.rand(norm.weight.shape, generator=draw)
     norm.bias.data = torch.randn(norm.bias.shape, generator=draw)
-    return TextEncoder(tower.tokenizer, model)
+    return TextEncoder(Tower(tower.tokenizer, model))
 
 
 def heard(unet: torch.nn.Module, tower: TextEncoder, text: str) -> Tensor:
@@ -51,7 +51,7 @@ def test_a_linear_change_of_the_tower_is_undone(tower: TextEncoder):
 
 def test_an_unrelated_tower_explains_less(tower: TextEncoder):
     torch.manual_seed(1)
-    other = TextEncoder(tower.tokenizer, make_text_encoder(tower.tokenizer).eval())
+    other = TextEncoder(Tower(tower.tokenizer, make_text_encoder(tower.tokenizer).eval()))
     explained = refit_cross_attention(make_unet((32, 32, 32)), tower, other, CAPTIONS)
     assert explained < refit_cross_attention(make_unet((32, 32, 32)), tower, mixed(tower, 1), CAPTIONS)
 
@@ -59,6 +59,6 @@ def test_an_unrelated_tower_explains_less(tower: TextEncoder):
 def test_towers_that_share_no_caption_are_refused(tower: TextEncoder):
     torch.manual_seed(2)
     tokenizer = train_tokenizer(["zebra crossing"] * 9)
-    foreign = TextEncoder(tokenizer, make_text_encoder(tokenizer).eval())
+    foreign = TextEncoder(Tower(tokenizer, make_text_encoder(tokenizer).eval()))
     with pytest.raises(ValueError, match="agree on none"):
         refit_cross_attention(make_unet((32, 32, 32)), tower, foreign, ["zebra crossing"])

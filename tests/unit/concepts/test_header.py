@@ -127,3 +127,16 @@ def test_a_concept_fits_no_other_space_than_its_own(change: dict[str, object], r
     header = read_header(concept_file())
     assert header.misfit(SPACE) is None
     assert reason in (header.misfit(SPACE.model_copy(update=change)) or "")
+
+
+def with_second_embedding(first: int, second: int) -> bytes:
+    return concept_file(shapes=tensor_shapes() | {"embedding": [first], "embedding_2": [second]})
+
+
+def test_a_concept_of_two_text_encoders_has_an_embedding_in_each():
+    assert read_header(with_second_embedding(3, 1)) == read_header(concept_file())
+
+
+@pytest.mark.parametrize(("first", "second"), [(4, 1), (2, 1), (4, 0), (0, 4)])
+def test_the_embeddings_are_together_as_wide_as_the_encodings(first: int, second: int):
+    assert "where F16" in refusal(with_second_embedding(first, second))

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -175,14 +176,14 @@ def distill(
 def _material(
     base: BaseModel, prompts: Sequence[str], pairs: TeacherPairs | None, real: RealPictures | None
 ) -> Material:
+    size = base.native_size
+    contexts = partial(PromptContexts, base.text, size=size)
     return Material(
-        shape=base.latent_shape(base.native_size, base.native_size),
-        contexts=PromptContexts(base.text, prompts),
-        blank=PromptContexts(base.text, [""]).take(torch.zeros(1, dtype=torch.long)),
-        pairs=None
-        if pairs is None
-        else Paired(pairs.latents, PromptContexts(base.text, pairs.prompts), noise=pairs.noise),
-        real=None if real is None else Paired(real.latents, PromptContexts(base.text, real.prompts)),
+        shape=base.latent_shape(size, size),
+        contexts=contexts(prompts),
+        blank=contexts([""]).take(torch.zeros(1, dtype=torch.long)),
+        pairs=None if pairs is None else Paired(pairs.latents, contexts(pairs.prompts), noise=pairs.noise),
+        real=None if real is None else Paired(real.latents, contexts(real.prompts)),
     )
 
 

@@ -4,7 +4,7 @@ Serving reads edited keys and values from outside the U-Net (attention.py). Here
 learns its own K and V, so the trained copies run as diffusers made them, from encodings; the teacher is the base
 model's own weights in such a copy, which costs no memory.
 
-Dimensions:  B samples, C x H x W latents, N token positions, D text encoder width
+Dimensions:  B samples, C x H x W latents
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from workers.engine.dmd.context import Context
 from workers.engine.schedule import NoiseSchedule
 
 _LOCKED = (".attn2.to_k.weight", ".attn2.to_v.weight")
 
 
 class ScoreNetwork(nn.Module, ABC):
-    """Sees clean latents in noisy ones, told what they show by ``context``: (B, N, D) for a U-Net."""
+    """Sees clean latents in noisy ones, told what they show by a context."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
         self.schedule = schedule
 
     @abstractmethod
-    def forward(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return the network's own prediction (eps, v or x0) in float32."""
 
     @abstractmethod
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return the features (B, C', H', W') of its lowest resolution, for a discriminator."""
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Tensor, /) -> Tensor:
+    def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Context, /) -> Tensor:
         """Return the clean latents seen in x_t; in float32, as an eps model at t = 999 multiplies rounding by 14.6."""
         output: Tensor = self(x_t, timesteps, context)
         return self.schedule.to_x0(output, x_t, timesteps)
@@ -89,24 +90,25 @@ class UNetScore(ScoreNetwork):
         """Return what `lock_keys` freezes, by name."""
         return {name: parameter for name, parameter in self.named_parameters() if name.endswith(_LOCKED)}
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return eps, v or x0 (B, C, H, W)."""
         with self._precision():
-            output: Tensor = self.unet(
-                x_t.to(self.unet.dtype), timesteps, encoder_hidden_states=context.to(self.unet.dtype)
-            ).sample
+            told = context.to(self.unet.dtype).as_arguments()
+            output: Tensor = self.unet(x_t.to(self.unet.dtype), timesteps, **told).sample
         return output.float()
 
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return the middle block's output, or the last down block's where there is no middle."""
         unet, told = self.unet, context.to(self.unet.dtype)
         with self._precision():
             x = unet.conv_in(x_t.to(unet.dtype))
             when = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
+            added = unet.get_aug_embed(when, **told.as_arguments())
+            when = when if added is None else when + added
             for block in unet.down_blocks:
-                x, _ = block(x, when, **_cross(block, told))
+                x, _ = block(x, when, **_cross(block, told.encodings))
             if unet.mid_block is not None:
-                x = unet.mid_block(x, when, **_cross(unet.mid_block, told))
+                x = unet.mid_block(x, when, **_cross(unet.mid_block, told.encodings))
         features: Tensor = x.float()
         return features
 
@@ -128,9 +130,9 @@ def _weights(unet: UNet2DConditionModel, precision: torch.dtype) -> Iterator[tup
         yield name, parameter.detach().to(precision).cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
 
-def _cross(block: nn.Module, context: Tensor) -> dict[str, Tensor]:
-    """Return the context for a block that looks at it."""
-    return {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
+def _cross(block: nn.Module, encodings: Tensor) -> dict[str, Tensor]:
+    """Return the encodings for a block that looks at them."""
+    return {"encoder_hidden_states": encodings} if getattr(block, "has_cross_attention", False) else {}
 
 
 def _in_float32(layer: nn.Conv2d, inputs: tuple[Tensor], _output: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workers.engine.dmd.context import Context
 from workers.engine.schedule import NoiseSchedule, Prediction
 
 Context_contra = TypeVar("Context_contra", contravariant=True)
@@ -61,16 +62,16 @@ class TimestepRange:
 
 
 def guided_x0(
-    teacher: Predictor[Tensor], x_t: Tensor, timesteps: Tensor, context: Tensor, *, blank: Tensor, guidance: float
+    teacher: Predictor[Context], x_t: Tensor, timesteps: Tensor, context: Context, *, blank: Context, guidance: float
 ) -> Tensor:
-    """Return mu_real: the teacher's prediction for ``context`` (B, ...), pushed away from that for ``blank`` (1, ...).
+    """Return mu_real: the teacher's prediction for ``context``, pushed away from that for ``blank``, of one sample.
 
     Mixing x0 predictions equals mixing eps or v, since x0 is affine in them at a given x_t. As in the teacher's own
     pictures, it is pushed only where its schedule lets guidance act.
     """
     if guidance == 1:
         return teacher.predict_x0(x_t, timesteps, context)
-    both = torch.cat([blank.expand_as(context), context])  # (2B, ...)
+    both = Context.concatenate([blank.expand(len(x_t)), context])  # of 2B samples
     predicted = teacher.predict_x0(torch.cat([x_t, x_t]), torch.cat([timesteps, timesteps]), both)
     without, conditional = predicted.chunk(2)  # (B, C, H, W) each
     weights = teacher.schedule.guidance(torch.full((len(x_t),), guidance, device=x_t.device), timesteps)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workers.engine.errors import ModelUnreadable, TrainingDiverged
 
-_SHARED: Final = ("scheduler", "text_encoder", "tokenizer", "vae")
+_SHARED: Final = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
 _FILES: Final = ("model_index.json", "covariance.safetensors")
 
 
@@ -78,7 +78,8 @@ def export_student(
         raise TrainingDiverged(f"the student holds weights that are not finite in {dtype}")
     folder.mkdir(parents=True)
     for part in _SHARED:
-        shutil.copytree(teacher / part, folder / part)
+        if (teacher / part).exists():
+            shutil.copytree(teacher / part, folder / part)
     for file in _FILES:
         if (teacher / file).exists():
             shutil.copy2(teacher / file, folder / file)

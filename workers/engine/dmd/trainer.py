@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from workers.engine.dmd import objective
 from workers.engine.dmd.config import DistillationConfig, FakeSpace
+from workers.engine.dmd.context import Context
 from workers.engine.dmd.discriminator import Discriminator
 from workers.engine.dmd.learner import Learner
 from workers.engine.dmd.material import Material, Paired
@@ -41,10 +42,10 @@ Network = TypeVar("Network", bound=ScoreNetwork)
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of the student (B, C, H, W) and what it was told (B, ...)."""
+    """Samples of the student (B, C, H, W) and what it was told."""
 
     x: Tensor
-    context: Tensor
+    context: Context
 
 
 class DistillationTrainer(Generic[Network]):
@@ -56,7 +57,7 @@ class DistillationTrainer(Generic[Network]):
 
     def __init__(
         self,
-        teacher: Predictor[Tensor],
+        teacher: Predictor[Context],
         student: Network,
         material: Material,
         config: DistillationConfig,
@@ -136,7 +137,8 @@ class DistillationTrainer(Generic[Network]):
         samples = again if again is not None and not config.has_critic else self._draw()
         matched = samples
         if again is not None and config.match_pairs:
-            matched = Samples(torch.cat([samples.x, again.x]), torch.cat([samples.context, again.context]))
+            both = Context.concatenate([samples.context, again.context])
+            matched = Samples(torch.cat([samples.x, again.x]), both)
         if config.matching_weight > 0:
             parts.append(config.matching_weight * self._matching_loss(matched))
         if self.head is not None:

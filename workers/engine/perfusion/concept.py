@@ -1,10 +1,11 @@
 """What training learns and a concept file holds.
 
-A concept file is one safetensors file, fp16, four or five tensors and string metadata (`docs/concept-files.md`):
+A concept file is one safetensors file, fp16, four to six tensors and string metadata (`docs/concept-files.md`):
 
     value_outputs        (O,)  o* of the values, all cross-attention layers side by side in `attention.py`'s order
     target_input         (D,)  i*
-    embedding            (D,)  the token embedding of the placeholder
+    embedding            (D_1,)  the token embedding of the placeholder in the (first) text encoder
+    embedding_2          (D_2,)  the same in the second one, where the base model has two; D = D_1 + D_2
     superclass_encoding  (D,)  s; o* of the keys is W_K s (key locking), so it needs no storage
     key_outputs          (O,)  o* of the keys, only where they were learned too (the paper's "trained K" ablation)
     metadata             format, base_model, encoder (fingerprint), covariance (hash), layer_widths, superclass,
@@ -48,10 +49,16 @@ class Concept:
 
     value_outputs: Tensor  # (O,)
     target_input: Tensor  # (D,)
-    embedding: Tensor  # (D,)
+    embedding: Tensor  # (D_1,)
     superclass_encoding: Tensor  # (D,)
     superclass: str
     key_outputs: Tensor | None = None  # (O,), where the keys were learned too
+    embedding_2: Tensor | None = None  # (D_2,), where there are two text encoders
+
+    @property
+    def embeddings(self) -> tuple[Tensor, ...]:
+        """The token embedding in each text encoder."""
+        return (self.embedding,) if self.embedding_2 is None else (self.embedding, self.embedding_2)
 
     def to(self, device: torch.device) -> Concept:
         """Return the concept in float32 on ``device``."""
@@ -74,7 +81,8 @@ class Concept:
             "embedding": self.embedding,
             "superclass_encoding": self.superclass_encoding,
         }
-        return tensors if self.key_outputs is None else tensors | {"key_outputs": self.key_outputs}
+        optional = {"key_outputs": self.key_outputs, "embedding_2": self.embedding_2}
+        return tensors | {name: tensor for name, tensor in optional.items() if tensor is not None}
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ class ConceptFile:
             superclass_encoding=tensors["superclass_encoding"].float(),
             superclass=metadata["superclass"],
             key_outputs=tensors["key_outputs"].float() if key_lock is KeyLock.TRAINED else None,
+            embedding_2=tensors["embedding_2"].float() if "embedding_2" in tensors else None,
         )
         _check_tensors(concept, sum(widths))
         return cls(
@@ -156,11 +165,17 @@ class ConceptFile:
         )
 
     def require(
-        self, *, encoder_fingerprint: str, encoder_width: int, covariance_sha256: str, layer_widths: Sequence[int]
+        self,
+        *,
+        encoder_fingerprint: str,
+        encoder_widths: Sequence[int],
+        covariance_sha256: str,
+        layer_widths: Sequence[int],
     ) -> Concept:
         """Return the concept if it fits that base model (or a student of it); raises ConceptBaseMismatch."""
         # A forged file may name an encoder and hold vectors of another width: refused here, it fails alone.
-        if self.encoder_fingerprint != encoder_fingerprint or len(self.concept.target_input) != encoder_width:
+        widths = [len(embedding) for embedding in self.concept.embeddings]
+        if self.encoder_fingerprint != encoder_fingerprint or widths != list(encoder_widths):
             raise ConceptBaseMismatch(f"learned on the text encoder of {self.base_model!r}; this model has another one")
         if self.covariance_sha256 != covariance_sha256:
             raise ConceptBaseMismatch(f"learned with another covariance of {self.base_model!r}'s text encoder")
@@ -172,13 +187,15 @@ class ConceptFile:
 def concept_size_bytes(layer_widths: Sequence[int], encoder_width: int, key_lock: KeyLock = KeyLock.LOCAL) -> int:
     """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds about 1 KB."""
     half, outputs = 2, 2 if key_lock is KeyLock.TRAINED else 1
-    return half * (outputs * sum(layer_widths) + 3 * encoder_width)
+    return half * (outputs * sum(layer_widths) + 3 * encoder_width)  # the embeddings together are as wide as i* and s
 
 
 def _check_tensors(concept: Concept, total_width: int) -> None:
     width = concept.target_input.shape[0] if concept.target_input.dim() == 1 else 0
+    second = 0 if concept.embedding_2 is None else concept.embedding_2.numel()
+    widths = {"embedding": width - second, "embedding_2": second}
     for name, tensor in concept.tensors().items():
-        expected = total_width if name.endswith("_outputs") else width
+        expected = total_width if name.endswith("_outputs") else widths.get(name, width)
         if tensor.shape != (expected,) or expected == 0:
             raise ConceptUnreadable(f"{name} has shape {tuple(tensor.shape)} where ({expected},) is due")
         if not torch.isfinite(tensor).all():

@@ -1,7 +1,7 @@
 """One concept's training: what it learns, what it draws for a step, what it makes of the network's answer.
 
 Source: Tewel et al. 2023 (arXiv 2305.01644), section 4; recipe values in config.py.
-Symbols:  o* value_outputs (O,), learned        v  embedding (D,) of the placeholder, learned
+Symbols:  o* value_outputs (O,), learned        v  embedding (D_k,) of the placeholder in each encoder, learned
           i* target_input (D,), a moving average   s  superclass_encoding (D,), fixed: locked keys are W_K s
 Dimensions:  n pictures (2n with their mirror images), B batch, U templates drawn, C x H x W latents
 
@@ -70,7 +70,7 @@ class ConceptTrainer:
         self.concept = _to_learn(base, start or initial_concept(base, superclass, config.templates), config.key_lock)
         self._start = "superclass" if start is None else start.digest
         self._learned = _learned(self.concept)
-        rates = {"embedding": config.embedding_lr}
+        rates = dict.fromkeys(("embedding", "embedding_2"), config.embedding_lr)
         self.optimizer = torch.optim.AdamW(
             [{"params": [vector], "lr": rates.get(name, config.value_lr)} for name, vector in self._learned.items()],
             weight_decay=0,  # decay would pull o* towards zero, not towards W_V s
@@ -171,12 +171,14 @@ def initial_concept(base: BaseModel, superclass: str, templates: Sequence[str]) 
     with torch.no_grad():
         encodings = base.text.encode([row.ids for row in rows])  # (U, N, D)
         s = torch.stack([encodings[index, row.at(_NAME)[0]] for index, row in enumerate(rows)]).mean(0)  # (D,)
+    embedding, *others = base.text.token_embeddings(tokens[-1])
     return Concept(
         value_outputs=base.projections.values @ s,  # (O,)
         target_input=s,
-        embedding=base.text.token_embedding(tokens[-1]),
+        embedding=embedding,
         superclass_encoding=s,
         superclass=superclass,
+        embedding_2=others[0] if others else None,
     )
 
 
@@ -192,6 +194,7 @@ def _to_learn(base: BaseModel, start: Concept, key_lock: str) -> Concept:
         embedding=start.embedding.detach().clone().requires_grad_(),
         target_input=start.target_input.clone(),
         key_outputs=keys,
+        embedding_2=None if start.embedding_2 is None else start.embedding_2.detach().clone().requires_grad_(),
     )
 
 

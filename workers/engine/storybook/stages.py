@@ -49,7 +49,7 @@ from workers.engine.storybook.sheet import PROMPTS, write_grid
 from workers.engine.storybook.student_material import Workplace
 from workers.engine.storybook.text_training import sample_captions, train_tokenizer
 from workers.engine.storybook.unet_training import Folders, UnetSettings, run_unet_training
-from workers.engine.text import TextEncoder
+from workers.engine.text import TextEncoder, Tower
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ def train_clip_pair(options: Options) -> None:
     tower = text_tower(clip)
     facts = {**asdict(settings), **asdict(record)}
     if options.init is not None:
-        before, after = TextEncoder(pipeline.tokenizer, pipeline.text_encoder), TextEncoder(tokenizer, tower)
+        before = TextEncoder(Tower(pipeline.tokenizer, pipeline.text_encoder))
+        after = TextEncoder(Tower(tokenizer, tower))
         captions = sample_captions(options.pick(3000, 100), first=options.pick(1_000_000, 1000))
         facts["old tower explained"] = refit_cross_attention(pipeline.unet, before, after, captions)
     _save(options, pipeline, tokenizer=tokenizer, text_encoder=tower)
@@ -226,7 +227,7 @@ def measure_covariance(options: Options) -> None:
     """Measure how the text tower's encodings are spread, which is what concepts are told apart by."""
     pipeline, count = load_pipeline(options.out), options.pick(20_000, 400)
     captions = sample_captions(count, first=1_000_000)
-    compute_covariance(TextEncoder(pipeline.tokenizer, pipeline.text_encoder), captions).save(
+    compute_covariance(TextEncoder(Tower(pipeline.tokenizer, pipeline.text_encoder)), captions).save(
         options.out / "covariance.safetensors"
     )
     _record(options, "covariance", {"captions": count})

@@ -1,0 +1,44 @@
+"""What is known of a model before a worker has opened it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from core.catalog.facts import ModelFacts, read_facts
+
+
+def model(folder: Path, pipeline: str | None = None, **card: object) -> str:
+    if pipeline is not None:
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    if card:
+        (folder / "lockstep.json").write_text(json.dumps(card))
+    return str(folder)
+
+
+@pytest.mark.parametrize("location", ["org/Some-Model", "/models/some-model/"])
+def test_what_is_no_folder_here_goes_by_the_last_part_of_its_name(location: str):
+    assert read_facts(location) == ModelFacts(name="some-model")
+
+
+def test_a_folder_without_facts_has_those_of_its_family(tmp_path: Path):
+    small = read_facts(model(tmp_path, "StableDiffusionPipeline"))
+    assert small == ModelFacts(name=tmp_path.name.lower())
+    large = read_facts(model(tmp_path, "StableDiffusionXLPipeline"))
+    assert (large.family, large.size, large.max_size) == ("stable-diffusion-xl", 1024, 2048)
+    assert large.default_steps == small.default_steps
+
+
+def test_a_folders_own_facts_come_before_its_familys(tmp_path: Path):
+    facts = read_facts(model(tmp_path, "StableDiffusionXLPipeline", name="tiny", size=512))
+    assert (facts.name, facts.family, facts.size) == ("tiny", "stable-diffusion-xl", 512)
+    (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
+    assert read_facts(str(tmp_path)).prompts == 2
+
+
+def test_facts_that_are_none_stop_the_start(tmp_path: Path):
+    with pytest.raises(ValidationError):
+        read_facts(model(tmp_path, size="large", name="x"))
