@@ -8,7 +8,8 @@ A concept file is one safetensors file, fp16, four or five tensors and string me
     superclass_encoding  (D,)  s; o* of the keys is W_K s (key locking), so it needs no storage
     key_outputs          (O,)  o* of the keys, only where they were learned too (the paper's "trained K" ablation)
     metadata             format, base_model, encoder (fingerprint), covariance (hash), layer_widths, superclass,
-                         key_lock, steps, settings and scores (JSON)
+                         key_lock, gate_bias (recommended; where it was found out), steps, settings and scores
+                         (JSON)
 
 W, C^-1 and the text encoder belong to the base model and are only named by their hashes. One vector per layer (not
 one per token) is what makes a concept small: perfusion paper, abstract ("100KB per concept").
@@ -90,6 +91,7 @@ class ConceptFile:
     steps: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    gate_bias: float | None = None  # recommended for drawing with the key lock it was trained with
 
     def save(self, path: Path) -> int:
         """Write the file and return its size in bytes; raises TrainingDiverged where it could not be read back."""
@@ -108,6 +110,8 @@ class ConceptFile:
             "settings": json.dumps(dict(self.settings), separators=(",", ":")),
             "scores": json.dumps(dict(self.scores), separators=(",", ":")),
         }
+        if self.gate_bias is not None:
+            metadata["gate_bias"] = str(self.gate_bias)
         data = save(tensors, metadata)
         path.write_bytes(data)
         return len(data)
@@ -153,6 +157,7 @@ class ConceptFile:
             steps=int(metadata["steps"]),
             settings=json.loads(metadata["settings"]),
             scores=json.loads(metadata["scores"]),
+            gate_bias=float(metadata["gate_bias"]) if "gate_bias" in metadata else None,
         )
 
     def require(
