@@ -175,7 +175,7 @@ class ConceptFile:
 
 
 def concept_size_bytes(layer_widths: Sequence[int], encoder_width: int, key_lock: KeyLock = KeyLock.LOCAL) -> int:
-    """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds about 1 KB."""
+    """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds 1 to 2 KB."""
     half, outputs = 2, 2 if key_lock is KeyLock.TRAINED else 1
     return half * (outputs * sum(layer_widths) + 3 * encoder_width)
 
