@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.engine.child_process import PATIENCE, ChildProcess
-from tests.engine.conftest import BUNDLED_MODEL, random_concept, random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, random_concept, random_pictures
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.checkpoint import Checkpoint
@@ -151,7 +151,7 @@ def test_a_validated_training_tells_its_scores_and_the_recommended_bias(
 ) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "validated")
     card = json.loads((folder / "lockstep.json").read_text())
-    clip = str(BUNDLED_MODEL.parent / "storybook-clip")
+    clip = str(BUNDLED_CLIP)
     settings = {"steps": 4, "validate_every": 2, "gate_biases": [0.5], "validation_prompts": ["a {}"]}
     (folder / "lockstep.json").write_text(json.dumps({**card, "validation": {"clip": clip, "steps": 2}}))
     child.send(replace(changed(train, settings=settings), model=str(folder)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import BUNDLED_MODEL, load, random_concept, random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, load, random_concept, random_pictures
 from tests.engine.test_training import Events, assert_same
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.student_file import save_student
@@ -27,9 +27,8 @@ from workers.engine.perfusion.validation import Examiner, Validation
 from workers.engine.perfusion.validation_facts import ValidationFacts
 from workers.engine.tensor_file import read_tensors
 
-CLIP = BUNDLED_MODEL.parent / "storybook-clip"
 FACTS = ValidationFacts(
-    clip=str(CLIP),
+    clip=str(BUNDLED_CLIP),
     student=None,
     steps=2,
     guidance=3.0,
@@ -59,7 +58,7 @@ def validation(base: BaseModel, *, should_stop: Callable[[], bool] = lambda: Fal
 
 def test_a_concept_is_graded_against_its_pictures_and_the_prompts_of_its_superclass(validated: BaseModel) -> None:
     concept, examination = random_concept(validated, 1), validation(validated)
-    examiner, grader = examination._examiner, ClipGrader.load(CLIP)
+    examiner, grader = examination._examiner, ClipGrader.load(BUNDLED_CLIP)
     drawn = examiner.draw(examination._prompts(concept, 0.6), seed=5, batch_size=2, should_stop=lambda: False)
     features = grader.image_features(drawn)
     scores = examination.scores(concept)
@@ -188,7 +187,7 @@ def test_a_student_draws_in_its_own_steps_wherever_it_lies(
         replace(FACTS, clip=str(BUNDLED_MODEL)),
         replace(FACTS, student="/no/such/folder"),
         replace(FACTS, student=str(BUNDLED_MODEL)),  # no student, and of another model
-        replace(FACTS, student=str(CLIP / "config.json")),
+        replace(FACTS, student=str(BUNDLED_CLIP / "config.json")),
     ],
     ids=["no-clip", "not-a-clip", "no-student", "not-a-student", "not-a-file"],
 )
@@ -202,7 +201,7 @@ def test_what_a_model_names_and_cannot_be_opened_is_told(
 def test_a_card_names_what_to_validate_with_relative_to_its_folder(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     card = json.loads((folder / "lockstep.json").read_text())
-    shutil.copytree(CLIP, tmp_path / "clip")
+    shutil.copytree(BUNDLED_CLIP, tmp_path / "clip")
 
     def read(said: object) -> ValidationFacts | None:
         drawing = {"gate_bias": {"local": 0.65}, "gate_temperature": 0.2, "default_guidance": 2, "default_steps": 20}
