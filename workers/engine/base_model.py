@@ -5,7 +5,8 @@ Beside what diffusers writes, a folder may hold files of ours:
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
     lockstep.json            {"name": ..., "guidance_interval": [least, most] (schedule.py), "perfusion" and
                              "distillation": {settings that differ from the papers'}, "validation": {"clip": ...,
-                             "student": ... or "steps": ...} (perfusion/validation_facts.py), and of a student
+                             "student": ... or "steps": ...} (perfusion/validation_facts.py), "segmenter": a
+                             CLIPSeg folder or hub id to make masks with (perfusion/segmenter.py), and of a student
                              "student": {...} (dmd/student_model.py), ...}; other keys (known superclasses, ...)
                              are for the API and are not read here
     prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
@@ -35,7 +36,7 @@ from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.networks import weights_digest
 from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import CovarianceMissing, ModelUnreadable, ModelUnsupported, SizeUnsupported
-from workers.engine.hub import local_folder
+from workers.engine.hub import beside, local_folder
 from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.covariance import Covariance
@@ -76,6 +77,7 @@ class BaseModel:
     device: torch.device
     student: StudentFacts | None  # how it draws, where it is one
     validation: ValidationFacts | None  # of trainings on it; without, the last step's concept is taken
+    segmenter: str | None  # a CLIPSeg folder or hub id; without, masks are the model's own attention
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
@@ -120,6 +122,7 @@ class BaseModel:
             device=device,
             student=StudentFacts.of(card),
             validation=ValidationFacts.of(card, folder),
+            segmenter=_segmenter(card.get("segmenter"), folder),
         )
 
     @cached_property
@@ -190,6 +193,12 @@ def _mapping(value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ModelUnreadable("a JSON object is due")
     return value
+
+
+def _segmenter(said: object, folder: Path) -> str | None:
+    if said is None or isinstance(said, str):
+        return None if said is None else beside(folder, said)
+    raise ModelUnreadable(f"segmenter: a folder or a hub id is due, not {said!r}")
 
 
 def _interval(shares: object) -> tuple[float, float]:

@@ -11,7 +11,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from workers.engine.errors import ModelUnavailable, ModelUnreadable
 
+# Of a model of CLIP's kind: weights, whole or sharded, tokenizer and image processor.
+CLIP_FILES = ("*.json", "merges.txt", "model.safetensors", "model-*-of-*.safetensors")
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def beside(folder: Path, path_or_hub_id: str) -> str:
+    """Return what a model in ``folder`` names: a path relative to the folder, or a hub id where nothing lies there."""
+    path = folder / path_or_hub_id
+    return str(path) if path.exists() else path_or_hub_id
 
 
 def local_folder(path_or_hub_id: str, files: Sequence[str]) -> Path:

@@ -90,5 +90,6 @@ def export_student(
 def _card(teacher: Path) -> dict[str, object]:
     path = teacher / "lockstep.json"
     card: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
-    card.pop("validation", None)  # of trainings, which are the teacher's; its paths lead elsewhere from a new folder
+    for word in ("validation", "segmenter"):  # of trainings, which are the teacher's, with paths from its folder
+        card.pop(word, None)
     return card

@@ -20,6 +20,7 @@ from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.segmenter import Segmenter
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training_pictures import prepare_pictures
 from workers.engine.perfusion.validation import Examiner, Validation
@@ -34,7 +35,7 @@ class TrainingOrder:
     ``on_progress`` gets step, steps and metrics (the smoothed loss, the latest validation's scores) after every step;
     ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, in the folder ``checkpoints``. When
     ``should_stop`` says so between two steps or while a validation draws, a checkpoint is written and the training
-    ends. ``masks`` (n, 1, H, W) replace the model's own, ``start`` the superclass as what the concept is at first.
+    ends. ``masks`` (n, 1, H, W) replace the model's, ``start`` the superclass as what the concept is at first.
     """
 
     pictures: Sequence[Image.Image]
@@ -64,17 +65,19 @@ def train_concept(base: BaseModel, order: TrainingOrder) -> ConceptFile:
 def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[tuple[int, Outcome]]:
     """Carry out orders side by side; yield each one's place and outcome as soon as it ends.
 
-    Raises CovarianceMissing, or ModelUnreadable for what is to validate with, which is the model's fault and so
-    everybody's.
+    Raises CovarianceMissing, or ModelUnreadable for what is to validate or to make masks with, which is the model's
+    fault and so everybody's.
     """
     covariance = base.covariance_sha256
     examiner = None if base.validation is None else Examiner(base, base.validation)
+    segmenter = None if base.segmenter is None else Segmenter.load(base.segmenter, device=base.device)
     running: dict[int, _Run] = {}
     for place, order in enumerate(orders):
         try:
-            running[place] = _open(base, order, examiner, covariance)
+            running[place] = _open(base, order, examiner, segmenter, covariance)
         except PermanentError as error:
             yield place, error
+    del segmenter  # its work is done, and the trainings need its memory
     while running:
         ended = {place: outcome for place, run in running.items() if (outcome := run.end()) is not None}
         yield from ended.items()
@@ -84,10 +87,18 @@ def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[t
         running = {place: run for place, run in running.items() if place not in errors}
 
 
-def _open(base: BaseModel, order: TrainingOrder, examiner: Examiner | None, covariance: str) -> _Run:
+def _open(
+    base: BaseModel, order: TrainingOrder, examiner: Examiner | None, segmenter: Segmenter | None, covariance: str
+) -> _Run:
     """Begin, or go on from the order's checkpoint; one that does not fit (of another release) means starting over."""
     prepared = prepare_pictures(
-        base, order.pictures, order.superclass, order.config, seed=order.seed, masks=order.masks
+        base,
+        order.pictures,
+        order.superclass,
+        order.config,
+        seed=order.seed,
+        masks=order.masks,
+        segmenter=segmenter,
     )
     trainer = ConceptTrainer(base, prepared, order.superclass, order.config, seed=order.seed, start=order.start)
     if order.resume_from is not None:

@@ -23,7 +23,7 @@ from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, ModelUnreadable, PermanentError
 from workers.engine.generation import GenerationRequest, generate
-from workers.engine.hub import local_folder
+from workers.engine.hub import CLIP_FILES, local_folder
 from workers.engine.metrics import ClipGrader, clip_i, clip_t
 from workers.engine.perfusion.concept import Concept, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
@@ -32,7 +32,6 @@ from workers.engine.perfusion.validation_facts import ValidationFacts
 
 _NAME = "concept"  # the placeholder inside validation prompts
 _SEEDS = 2**63
-_CLIP_FILES = ("*.json", "merges.txt", "model.safetensors", "model-*-of-*.safetensors")
 
 
 class Examiner:
@@ -143,7 +142,7 @@ def _space(model: BaseModel) -> tuple[str, str, tuple[int, ...]]:
 
 def _grader(facts: ValidationFacts, device: torch.device) -> ClipGrader:
     try:
-        return ClipGrader.load(local_folder(facts.clip, _CLIP_FILES), device=device)
+        return ClipGrader.load(local_folder(facts.clip, CLIP_FILES), device=device)
     except torch.OutOfMemoryError:  # a RuntimeError, and not the folder's fault
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.engine.errors import ModelUnreadable
+from workers.engine.hub import beside
 from workers.engine.perfusion.concept import KeyLock
 
 # What the product assumes, too, of a model that does not say how it is drawn with by default.
@@ -54,8 +55,8 @@ class ValidationFacts:
                 "gate_temperature": int() | float() as gate_temperature,
             } if all(isinstance(bias, int | float) for bias in gate_bias.values()):
                 return cls(
-                    clip=_placed(clip, folder),
-                    student=None if student is None else _placed(student, folder),
+                    clip=beside(folder, clip),
+                    student=None if student is None else beside(folder, student),
                     steps=steps,
                     guidance=float(guidance),
                     gate_bias={**_GATE_BIAS, **gate_bias},
@@ -63,8 +64,3 @@ class ValidationFacts:
                 )
             case _:
                 raise ModelUnreadable(f"the model does not say how to validate a training: {said!r}")
-
-
-def _placed(path_or_hub_id: str, folder: Path) -> str:
-    path = folder / path_or_hub_id
-    return str(path) if path.exists() else path_or_hub_id
