@@ -31,7 +31,7 @@ from workers.engine.perfusion.training_pictures import prepare_pictures
 
 
 class Events:
-    """What a training reports; asks for a stop after ``stop_after`` steps."""
+    """What a training reports; asks for a stop once it has heard of step ``stop_after``."""
 
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.progress: list[tuple[int, int, Mapping[str, float]]] = []
@@ -58,7 +58,7 @@ class Events:
             resume_from=resume_from,
             on_progress=lambda *progress: self.progress.append(progress),
             on_checkpoint=lambda step, path: self.checkpoints.append((step, path)),
-            should_stop=lambda: len(self.progress) == self.stop_after,
+            should_stop=lambda: self.stop_after == (self.progress[-1][0] if self.progress else 0),
         )
         return train_concept(base, order)
 

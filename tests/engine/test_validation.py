@@ -117,13 +117,14 @@ def test_the_result_is_the_concept_of_the_best_validated_step(
     assert file.gate_bias in validated.perfusion.gate_biases
 
 
-def test_progress_carries_the_scores_of_the_latest_validation(validated: BaseModel, tmp_path: Path) -> None:
+def test_progress_carries_the_scores_as_soon_as_they_are_known(validated: BaseModel, tmp_path: Path) -> None:
     events = Events()
-    events.train(validated, tmp_path, config=replace(validated.perfusion, steps=6), pictures=PICTURES)
-    known = [{name for name in metrics if name != "loss"} for _, _, metrics in events.progress]
-    assert known == [set(), set(), *[{"clip_i", "clip_t", "harmonic_mean"}] * 4]
+    events.train(validated, tmp_path, config=replace(validated.perfusion, steps=5), pictures=PICTURES)
+    assert [step for step, _, _ in events.progress] == [1, 2, 2, 3, 4, 4, 5, 5]
+    known = [metrics.keys() - {"loss"} for _, _, metrics in events.progress]
+    assert known == [set(), set(), *[{"clip_i", "clip_t", "harmonic_mean"}] * 6]
     seen = [metrics["clip_i"] for _, _, metrics in events.progress[2:]]
-    assert seen[0] == seen[1] != seen[2] == seen[3]
+    assert seen[0] == seen[1] == seen[2] != seen[3] == seen[4] != seen[5]
 
 
 def test_a_training_ends_once_validations_have_long_brought_nothing_better(
@@ -148,7 +149,8 @@ def test_a_validated_training_stopped_at_any_step_ends_as_an_unbroken_one(
     ended = resumed.train(validated, tmp_path, config=config, pictures=PICTURES, resume_from=checkpoint)
     assert_same(ended, expected)
     assert (ended.steps, ended.gate_bias) == (expected.steps, expected.gate_bias)
-    assert resumed.progress == whole.progress[stop_after:]
+    told = [step for step, _, _ in whole.progress].index(stop_after)  # before the validation, where one was due
+    assert resumed.progress == whole.progress[told + 1 :]
 
 
 def test_a_stop_in_the_middle_of_a_validation_leaves_it_to_the_resumed_training(validated: BaseModel) -> None:

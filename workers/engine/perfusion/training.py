@@ -32,10 +32,11 @@ _log = logging.getLogger(__name__)
 class TrainingOrder:
     """Learn ``superclass``'s particular member from pictures.
 
-    ``on_progress`` gets step, steps and metrics (the smoothed loss, the latest validation's scores) after every step;
-    ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, in the folder ``checkpoints``. When
-    ``should_stop`` says so between two steps or while a validation draws, a checkpoint is written and the training
-    ends. ``masks`` (n, 1, H, W) replace the model's, ``start`` the superclass as what the concept is at first.
+    ``on_progress`` gets step, steps and metrics (the smoothed loss, the latest validation's scores) after every step
+    and every validation; ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, in the folder
+    ``checkpoints``. When ``should_stop`` says so between two steps or while a validation draws, a checkpoint is written
+    and the training ends. ``masks`` (n, 1, H, W) replace the model's, ``start`` the superclass as what the concept is
+    at first.
     """
 
     pictures: Sequence[Image.Image]
@@ -79,12 +80,14 @@ def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[t
             yield place, error
     del segmenter  # its work is done, and the trainings need its memory
     while running:
-        ended = {place: outcome for place, run in running.items() if (outcome := run.end()) is not None}
-        yield from ended.items()
-        running = {place: run for place, run in running.items() if place not in ended}
+        for place, run in list(running.items()):
+            if (outcome := run.end()) is not None:
+                del running[place]
+                yield place, outcome
         errors = _step(running)
         yield from errors.items()
-        running = {place: run for place, run in running.items() if place not in errors}
+        for place in errors:
+            del running[place]
 
 
 def _open(
@@ -140,6 +143,7 @@ class _Run:
         try:
             if self.validation is not None and self.trainer.awaits_validation:
                 self.trainer.take(self.validation.scores(self.trainer.concept))
+                self._report()
             if self.trainer.has_ended:
                 return self._concept_file()
         except PermanentError as error:
@@ -151,9 +155,12 @@ class _Run:
     def tell(self) -> None:
         """Report the step just done, and write a checkpoint where one is due."""
         trainer, config = self.trainer, self.order.config
-        self.order.on_progress(trainer.step_count, config.steps, trainer.metrics)
+        self._report()
         if trainer.step_count % config.checkpoint_every == 0 and trainer.step_count < config.steps:
             self.order.on_checkpoint(trainer.step_count, self._write_checkpoint())
+
+    def _report(self) -> None:
+        self.order.on_progress(self.trainer.step_count, self.order.config.steps, self.trainer.metrics)
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(self.trainer.step_count, self._write_checkpoint())
