@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.catalog import statements as catalog
 from core.catalog.models import Model
 from core.jobs import statements
+from core.jobs.execution import ClaimedJob
+from core.jobs.retry import JobError
 from core.storage.s3 import ObjectMissing, ObjectStore
+from workers.attempt import Attempt
 
 _CACHED_STUDENTS = 8
 
@@ -87,6 +90,21 @@ def fetch_files(
             partial.rename(path)
         paths[row.id] = path
     return paths
+
+
+def fetch_for_each(
+    attempt: Attempt, needed: Callable[[ClaimedJob], Collection[str]], folder: Path
+) -> Iterator[tuple[ClaimedJob, Mapping[str, Path]]]:
+    """Fetch what a batch needs; yield every job whose files are still there, with all paths. The others fail alone."""
+    wanted = {file_id for job in attempt.jobs for file_id in needed(job)}
+    paths = fetch_files(attempt.sessions, attempt.store, wanted, folder)
+    for job in attempt.jobs:
+        try:
+            require(needed(job), paths)
+        except InputMissing as error:
+            attempt.end(job, JobError("input-missing", str(error), retryable=False))
+        else:
+            yield job, paths
 
 
 def _forget_oldest(folder: Path, *, used: Path) -> None:

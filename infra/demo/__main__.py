@@ -19,6 +19,7 @@ from infra.demo import sheet, table
 from infra.demo.acts import Drawing, Play, play
 from infra.demo.judge import Lineup
 from infra.demo.story import CONCEPT, INPUTS, SCENES, Creature, cast
+from infra.demo.table import Verdicts
 from lockstep import Lockstep, LockstepError
 from workers.engine.storybook.portrait import portraits
 
@@ -51,10 +52,14 @@ def perform(lockstep: Lockstep, creature: Creature, out: Path, console: Console)
     path = out / "contact-sheet.png"
     _contact_sheet(creature, inputs, played).save(path)
     lineup = Lineup(creature)
-    concept, caption = (lineup.judge(_judged(drawings)) for drawings in (played.with_concept, played.with_caption))
-    console.print(table.figures(played.timings, len(played.concept_file), played.webhooks, concept, caption))
+    verdicts = Verdicts(
+        concept=lineup.judge(_judged(played.with_concept)),
+        caption=lineup.judge(_judged(played.with_caption)),
+        student=lineup.judge(_judged(played.by_student)) if played.by_student else None,
+    )
+    console.print(table.figures(played.timings, len(played.concept_file), played.webhooks, verdicts))
     console.print(f"Contact sheet: {path}\nNext: `make up` keeps it running; README.md has the same steps with curl.")
-    return table.problems(played.webhooks, concept, caption)
+    return table.problems(played.webhooks, verdicts)
 
 
 def _judged(drawings: Sequence[Drawing]) -> list[NDArray[np.uint8]]:
@@ -62,7 +67,11 @@ def _judged(drawings: Sequence[Drawing]) -> list[NDArray[np.uint8]]:
 
 
 def _contact_sheet(creature: Creature, inputs: Sequence[Image.Image], played: Play) -> Image.Image:
-    called = {(f"<{CONCEPT}>",): played.with_concept, ("the words", "alone"): played.with_caption}
+    called = {
+        (f"<{CONCEPT}>",): played.with_concept,
+        (f"<{CONCEPT}>", "in one step"): played.by_student,
+        ("the words", "alone"): played.with_caption,
+    }
     return sheet.compose(
         title=f"Learned from {len(inputs)} pictures of {creature.caption}",
         inputs=sheet.Row(("the pictures",), inputs),
@@ -70,6 +79,7 @@ def _contact_sheet(creature: Creature, inputs: Sequence[Image.Image], played: Pl
         rows=[
             sheet.Row(words, [drawing.pictures[take] for drawing in drawings])
             for words, drawings in called.items()
+            if drawings
             for take in range(_SHOWN_TAKES)
         ],
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 
 from PIL import Image
 from rich.console import Console
@@ -36,12 +37,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Play:
-    """What the customer holds in the end."""
+    """What the customer holds in the end; ``by_student`` is empty where the concept's model has no student."""
 
     training: Training
     concept_file: bytes
     with_concept: Sequence[Drawing]
     with_caption: Sequence[Drawing]
+    by_student: Sequence[Drawing]
     webhooks: Webhooks
     timings: Timings
 
@@ -54,9 +56,12 @@ def play(lockstep: Lockstep, creature: Creature, inputs: Sequence[Image.Image], 
         uploaded = time.monotonic()
         training = _train(lockstep, creature, file_ids, console)
         trained = time.monotonic()
-        with_concept, with_caption = _draw(lockstep, creature, console)
+        with_concept, with_caption = _draw(lockstep, [(f"<{CONCEPT}>", None), (creature.caption, None)], console)
         drawn = time.monotonic()
-        drawings = (*with_concept, *with_caption)
+        student = _student(lockstep)
+        by_student = _draw(lockstep, [(f"<{CONCEPT}>", student)], console)[0] if student else []
+        ended = time.monotonic()
+        drawings = (*with_concept, *with_caption, *by_student)
         webhooks = _collect(lockstep, receiver, {training.id, *(drawing.job.id for drawing in drawings)})
     assert training.result is not None
     return Play(
@@ -64,14 +69,17 @@ def play(lockstep: Lockstep, creature: Creature, inputs: Sequence[Image.Image], 
         concept_file=lockstep.concepts.download(training.result.concept_id),
         with_concept=with_concept,
         with_caption=with_caption,
+        by_student=by_student,
         webhooks=webhooks,
         timings=Timings(
             upload=uploaded - started,
             queue_wait=_seconds(training.created_at, training.started_at),
             training=_seconds(training.started_at, training.finished_at),
             generation=drawn - trained,
-            pictures=sum(len(drawing.pictures) for drawing in drawings),
-            total=drawn - started,
+            pictures=sum(len(drawing.pictures) for drawing in (*with_concept, *with_caption)),
+            teacher_picture=_gpu_seconds(with_concept),
+            student_picture=_gpu_seconds(by_student) if by_student else None,
+            total=ended - started,
         ),
     )
 
@@ -114,22 +122,28 @@ def _train(lockstep: Lockstep, creature: Creature, file_ids: Sequence[str], cons
         return lockstep.trainings.wait(job.id, on_event=lambda event: _show(bar, task, event))
 
 
-def _draw(lockstep: Lockstep, creature: Creature, console: Console) -> tuple[list[Drawing], list[Drawing]]:
-    """Draw every scene with the concept, and with the fullest caption alone."""
-    names = (f"<{CONCEPT}>", creature.caption)
-    asked = [(scene, [_ask(lockstep, scene, it) for it in names]) for scene in SCENES]
-    drawn: list[Drawing] = []
+def _student(lockstep: Lockstep) -> str | None:
+    """Find the model that draws in one step what its teacher, which the concept was learned on, draws in many."""
+    models, learned_on = list(lockstep.models.list()), lockstep.concepts.get(CONCEPT).base_model
+    teachers = {model.id for model in models if model.name == learned_on}
+    return next((model.name for model in models if model.ready and model.teacher_id in teachers), None)
+
+
+def _draw(lockstep: Lockstep, ways: Sequence[tuple[str, str | None]], console: Console) -> list[list[Drawing]]:
+    """Draw every scene in every way: by what the creature is called, and by which model."""
+    asked = [(scene, [_ask(lockstep, scene, it, model) for it, model in ways]) for scene in SCENES]
+    drawn: list[list[Drawing]] = [[] for _ in ways]
     with _bar(console) as bar:
-        task = bar.add_task("drawing", total=2 * len(SCENES))
+        task = bar.add_task("drawing", total=len(ways) * len(SCENES))
         for scene, jobs in asked:
-            for job in jobs:
-                drawn.append(_fetch(lockstep, scene, lockstep.generations.wait(job.id)))
+            for drawings, job in zip(drawn, jobs, strict=True):
+                drawings.append(_fetch(lockstep, scene, lockstep.generations.wait(job.id)))
                 bar.advance(task)
-    return drawn[0::2], drawn[1::2]
+    return drawn
 
 
-def _ask(lockstep: Lockstep, scene: Scene, it: str) -> Generation:
-    return lockstep.generations.create(prompt=scene.prompt.format(it=it), n=TAKES, seed=_SEED)
+def _ask(lockstep: Lockstep, scene: Scene, it: str, model: str | None) -> Generation:
+    return lockstep.generations.create(prompt=scene.prompt.format(it=it), n=TAKES, seed=_SEED, model=model)
 
 
 def _fetch(lockstep: Lockstep, scene: Scene, job: Generation) -> Drawing:
@@ -142,6 +156,11 @@ def _as_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _gpu_seconds(drawings: Sequence[Drawing]) -> float:
+    """Return those of one picture: the median over jobs, as the first one of a model also loads it."""
+    return median(drawing.job.gpu_seconds / len(drawing.pictures) for drawing in drawings)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float:

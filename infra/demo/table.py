@@ -18,14 +18,25 @@ _SD15_ENCODER = 768
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds; ``queue_wait`` is that of the training."""
+    """Seconds; ``queue_wait`` is that of the training, a picture's are those of the engine alone."""
 
     upload: float
     queue_wait: float
     training: float
     generation: float
     pictures: int
+    teacher_picture: float
+    student_picture: float | None  # None: there is no student
     total: float
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the judge said of the pictures with the concept, with the caption, and of a student's with the concept."""
+
+    concept: Verdict
+    caption: Verdict
+    student: Verdict | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Webhooks:
     missing: frozenset[str]
 
 
-def figures(timings: Timings, concept_bytes: int, webhooks: Webhooks, concept: Verdict, caption: Verdict) -> Table:
+def figures(timings: Timings, concept_bytes: int, webhooks: Webhooks, verdicts: Verdicts) -> Table:
     """One table of everything that was measured."""
     table = Table(show_header=False, pad_edge=False)
     table.add_column(justify="left", no_wrap=True)
@@ -48,7 +59,7 @@ def figures(timings: Timings, concept_bytes: int, webhooks: Webhooks, concept: V
         _timing_rows(timings),
         _size_rows(concept_bytes),
         _webhook_rows(webhooks),
-        _judge_rows(concept, caption),
+        _judge_rows(verdicts),
     ):
         for name, value in group:
             table.add_row(name, value)
@@ -56,26 +67,30 @@ def figures(timings: Timings, concept_bytes: int, webhooks: Webhooks, concept: V
     return table
 
 
-def problems(webhooks: Webhooks, concept: Verdict, caption: Verdict) -> list[str]:
+def problems(webhooks: Webhooks, verdicts: Verdicts) -> list[str]:
     """Why the demo did not show what it is meant to show; empty when it did."""
     found = [f"a webhook was rejected: {reason}" for reason in webhooks.rejected]
     if webhooks.missing:
         found.append(f"webhooks that did not arrive: {len(webhooks.missing)}")
-    needed = 2 * max(caption.share, CHANCE)
-    if concept.share < needed:
-        found.append(f"the judge knew the creature in {concept.share:.0%} of the pictures; {needed:.0%} are needed")
+    needed = 2 * max(verdicts.caption.share, CHANCE)
+    if (known := verdicts.concept.share) < needed:
+        found.append(f"the judge knew the creature in {known:.0%} of the pictures; {needed:.0%} are needed")
     return found
 
 
 def _timing_rows(timings: Timings) -> list[tuple[str, str]]:
     each = timings.generation / timings.pictures
-    return [
+    rows = [
         ("upload", f"{timings.upload:.1f} s"),
         ("training: wait for a worker", f"{timings.queue_wait:.1f} s"),
         ("training", f"{timings.training:.1f} s"),
         (f"generation, {timings.pictures} pictures", f"{timings.generation:.1f} s ({each:.2f} s each)"),
-        ("total", f"{timings.total:.1f} s"),
+        ("engine, one picture", f"{timings.teacher_picture:.3f} s"),
     ]
+    if timings.student_picture is not None:
+        faster = timings.teacher_picture / timings.student_picture
+        rows.append(("engine, one picture in one step", f"{timings.student_picture:.3f} s ({faster:.0f} times faster)"))
+    return [*rows, ("total", f"{timings.total:.1f} s")]
 
 
 def _size_rows(concept_bytes: int) -> list[tuple[str, str]]:
@@ -94,12 +109,11 @@ def _webhook_rows(webhooks: Webhooks) -> list[tuple[str, str]]:
     ]
 
 
-def _judge_rows(concept: Verdict, caption: Verdict) -> list[tuple[str, str]]:
-    return [
-        (f"judge, 1 of {CANDIDATES}: with the concept", _score(concept)),
-        ("with the fullest caption alone", _score(caption)),
-        ("by chance", f"{CHANCE:.0%}"),
-    ]
+def _judge_rows(verdicts: Verdicts) -> list[tuple[str, str]]:
+    rows = [(f"judge, 1 of {CANDIDATES}: with the concept", _score(verdicts.concept))]
+    if verdicts.student is not None:
+        rows.append(("with the concept, in one step", _score(verdicts.student)))
+    return [*rows, ("with the fullest caption alone", _score(verdicts.caption)), ("by chance", f"{CHANCE:.0%}")]
 
 
 def _score(verdict: Verdict) -> str:

@@ -15,8 +15,8 @@ from statistics import median
 
 import torch
 
-from tests.benchmarks.one_step_concepts import subjects
 from tests.benchmarks.report import Report, argument_parser, print_table
+from tests.benchmarks.subjects import subjects
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.trainer import ConceptTrainer

@@ -13,10 +13,10 @@ import torch
 
 from tests.benchmarks.one_step import ROOT, main, measure
 from tests.benchmarks.one_step_ablations import ABLATIONS, missing_folders, swing_of
-from tests.benchmarks.one_step_concepts import CANDIDATES, subjects
 from tests.benchmarks.one_step_quality import detail, mean_pairwise_distance
 from tests.benchmarks.one_step_setup import QUICK, Models, drawing_of
 from tests.benchmarks.report import Report
+from tests.benchmarks.subjects import CANDIDATES, subjects
 from workers.engine.dmd.student_model import StudentFacts, export_student
 from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.identity import is_unseen

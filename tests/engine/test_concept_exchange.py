@@ -11,7 +11,7 @@ from tests.engine.conftest import BUNDLED_MODEL, random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion import concept
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
-from workers.engine.storybook.facts import concept_space
+from workers.engine.prepare import concept_space
 
 
 def concept_file(base: BaseModel) -> ConceptFile:

@@ -17,7 +17,7 @@ from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
 from workers import outputs, protocol
 from workers.attempt import Attempt
-from workers.inputs import InputMissing, fetch_files, fetch_model, require
+from workers.inputs import fetch_for_each, fetch_model
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
 
 
@@ -51,19 +51,12 @@ def _params(job: ClaimedJob) -> GenerationParams:
 
 
 def _gather(attempt: Attempt) -> list[GenerateItem]:
-    """What to draw for every job whose concepts are still there; the others fail alone."""
-    file_ids = {use.file_id for job in attempt.jobs for use in _params(job).concepts}
-    paths = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch.parent / "concepts")
-    items: list[GenerateItem] = []
-    for job in attempt.jobs:
-        params = _params(job)
-        try:
-            require((use.file_id for use in params.concepts), paths)
-        except InputMissing as error:
-            attempt.end(job, JobError("input-missing", str(error), retryable=False))
-        else:
-            items += _items(job.id, params, paths)
-    return items
+    fetched = fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts")
+    return [item for job, paths in fetched for item in _items(job.id, _params(job), paths)]
+
+
+def _needed(job: ClaimedJob) -> set[str]:
+    return {use.file_id for use in _params(job).concepts}
 
 
 def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> list[GenerateItem]:

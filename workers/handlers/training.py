@@ -16,7 +16,7 @@ from core.jobs.retry import JobError
 from core.jobs.states import JobStage
 from workers import checkpoints, outputs
 from workers.attempt import Attempt
-from workers.inputs import InputMissing, fetch_base, fetch_files, require
+from workers.inputs import fetch_base, fetch_for_each
 from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained, Training
 
 
@@ -49,23 +49,14 @@ def _params(job: ClaimedJob) -> TrainingParams:
     return job.params
 
 
-def _needed(params: TrainingParams) -> list[str]:
+def _needed(job: ClaimedJob) -> list[str]:
+    params = _params(job)
     return [*params.file_ids, *([] if params.continued is None else [params.continued.file_id])]
 
 
 def _gather(attempt: Attempt) -> list[Training]:
-    """What to learn for every job whose files are still there; the others fail alone."""
-    file_ids = {file_id for job in attempt.jobs for file_id in _needed(_params(job))}
-    files = fetch_files(attempt.sessions, attempt.store, file_ids, attempt.scratch / "files")
-    trainings = []
-    for job in attempt.jobs:
-        try:
-            require(_needed(_params(job)), files)
-        except InputMissing as error:
-            attempt.end(job, JobError("input-missing", str(error), retryable=False))
-        else:
-            trainings.append(_training(attempt, job, files))
-    return trainings
+    fetched = fetch_for_each(attempt, _needed, attempt.scratch / "files")
+    return [_training(attempt, job, files) for job, files in fetched]
 
 
 def _training(attempt: Attempt, job: ClaimedJob, files: Mapping[str, Path]) -> Training:

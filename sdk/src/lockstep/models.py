@@ -77,7 +77,8 @@ class JobWarning(Resource):
 class Job(Resource):
     """One unit of work and where it stands.
 
-    A ``state`` is ``queued``, ``running``, ``succeeded``, ``failed``, ``canceled`` or ``expired``.
+    A ``state`` is ``queued``, ``running``, ``succeeded``, ``failed``, ``canceled`` or ``expired``; ``gpu_seconds`` are
+    those of all attempts.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Job(Resource):
     attempt: int
     progress: dict[str, Any] | None = None
     paused: bool = False
+    gpu_seconds: float = 0.0
     error: JobError | None = None
     warnings: tuple[JobWarning, ...] = ()
     created_at: datetime

@@ -16,7 +16,7 @@ from tests.engine.conftest import load, random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.dmd.student import draw, seeded_noises
-from workers.engine.dmd.student_model import StudentFacts, export_student
+from workers.engine.dmd.student_model import StudentFacts, export_student, link_to_teacher
 from workers.engine.errors import EngineError, Interrupted, ModelUnreadable
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.pictures import to_pictures
@@ -82,6 +82,18 @@ def test_weights_in_half_precision_take_half_the_room(student_folder: Path, tiny
     ratio = (student_folder / weights).stat().st_size / (tiny_folder / weights).stat().st_size
     assert 0.4 < ratio < 0.6
     assert json.loads((student_folder / "model_index.json").read_text())["_class_name"] == "StableDiffusionPipeline"
+
+
+def test_beside_its_teacher_a_student_needs_no_copies(
+    student_folder: Path, tiny_folder: Path, student: BaseModel, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(student_folder, tmp_path / "student"))
+    link_to_teacher(own, Path(shutil.copytree(tiny_folder, tmp_path / "teacher")))
+    assert [path.parent.name for path in own.rglob("*.safetensors") if not path.is_symlink()] == ["unet"]
+    moved = Path((tmp_path).rename(tmp_path.with_name("elsewhere")))  # both of them
+    linked = load(moved / "student")
+    assert (linked.fingerprint, linked.weights) == (student.fingerprint, student.weights)
+    assert np.array_equal(np.asarray(answer(linked, REQUEST)), np.asarray(answer(student, REQUEST)))
 
 
 def test_a_student_draws_in_its_own_steps_from_the_requests_seed(student: BaseModel) -> None:

@@ -74,6 +74,7 @@ def test_the_student_is_a_model_of_its_own_with_its_teachers_keys(made: Path):
     assert student.student.key_locked
     assert torch.equal(student.projections.keys, teacher.projections.keys)
     assert teacher.prompts
+    assert (made / "storybook-student" / "vae").is_symlink()  # a repository holds what they share once
     assert (made / "cache" / "students" / "students" / "free" / "record.json").exists()
 
 

@@ -9,6 +9,7 @@ alone, in diffusers too. ``lockstep.json`` gains
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -85,6 +86,18 @@ def export_student(
     card = _card(teacher)
     card |= {"name": name, "student": asdict(facts)}
     (folder / "lockstep.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def link_to_teacher(folder: Path, teacher: Path) -> None:
+    """Put relative links in the place of a student's copies, for two folders that stay where they are to each other."""
+    for name in (*_SHARED, *_FILES):
+        own = folder / name
+        if own.is_dir():
+            shutil.rmtree(own)
+        else:
+            own.unlink(missing_ok=True)
+        if (teacher / name).exists():
+            own.symlink_to(Path(os.path.relpath(teacher / name, folder)))
 
 
 def _card(teacher: Path) -> dict[str, object]:

@@ -29,7 +29,7 @@ import torch
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.config import DistillationConfig, Precision
 from workers.engine.dmd.distillation import Distillation, Student, distill
-from workers.engine.dmd.student_model import export_student
+from workers.engine.dmd.student_model import export_student, link_to_teacher
 from workers.engine.dmd.teacher_pairs import TeacherPairs
 from workers.engine.errors import Interrupted
 from workers.engine.quiet import silence_loading
@@ -102,7 +102,10 @@ def toy(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
 
 
 def make_bundled_student(place: Workplace, out: Path, *, quick: bool, seed: int) -> None:
-    """Make all that `RECIPES` holds, as far as the time allows, and copy the key-locked student to ``out``."""
+    """Make all that `RECIPES` holds, as far as the time allows, and copy the key-locked student to ``out``.
+
+    It lies beside its teacher there, and so links to what they share: a repository holds it once.
+    """
     material = Material(
         prompts=own_prompts(place.teacher, 8 if quick else _PROMPTS),
         pairs=4 if quick else _PAIRS,
@@ -113,7 +116,9 @@ def make_bundled_student(place: Workplace, out: Path, *, quick: bool, seed: int)
     )
     left = make_students(place, material, toy(RECIPES) if quick else RECIPES)
     if STUDENT not in left:
-        shutil.copytree(place.student(STUDENT), out, dirs_exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(place.student(STUDENT), out)
+        link_to_teacher(out, place.teacher)
     log.info("unfinished: %s", ", ".join(left) or "none")
 
 

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from workers.engine.base_model import BaseModel
+from workers.engine.prepare import concept_space
 from workers.engine.storybook.identity import KINDS
 
 GUIDANCE: Final = 3.0
+
+# Guidance near pure noise makes pictures alike and helps nothing: without it there, prompts are followed as well and
+# the pictures are nearer to renders (docs/benchmarks/base-model.md).
+GUIDANCE_INTERVAL: Final = (0.0, 0.85)
 
 # How concepts are learned here: a fast value rate and a slow target, in as many steps as the paper's. Measured with the
 # identity judge on a cat and a teapot, against eleven other settings.
@@ -35,15 +40,6 @@ DISTILLATION: Final = {
 }
 
 
-def concept_space(base: BaseModel) -> dict[str, object]:
-    """Return what a concept file must name to be of this model: imports are checked by it where there is no torch."""
-    return {
-        "encoder": base.fingerprint,
-        "covariance": base.covariance_sha256,
-        "layer_widths": list(base.projections.widths),
-    }
-
-
 def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_guidance: float) -> None:
     """Write the facts beside the weights."""
     facts = {
@@ -55,6 +51,7 @@ def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_gu
         "superclasses": list(KINDS),
         "default_steps": default_steps,
         "default_guidance": default_guidance,
+        "guidance_interval": GUIDANCE_INTERVAL,
         "default_key_lock": "local",
         "gate_bias": {"local": 0.6, "global": 0.5},
         "gate_temperature": 0.15,
@@ -62,6 +59,5 @@ def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_gu
         "perfusion": PERFUSION,
         "distillation": DISTILLATION,
         "default_pairs": 1024,  # half an hour of one CPU core
-        "prediction_type": base.denoiser.schedule.prediction.value,
     }
     (folder / "lockstep.json").write_text(json.dumps(facts, indent=2) + "\n")

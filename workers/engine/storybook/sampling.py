@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -73,8 +73,7 @@ def sample_composition(rng: Random, mixture: Mixture = OUTDOORS, *, identity: Id
     scene = sample_scene(rng, place, style=style, night=night, avoid=[thing.colour for thing in things])
     wearing = mixture.accessory if count < 3 else 0.0
     instances = tuple(sample_instance(rng, thing, wearing=wearing, unseen=mixture.unseen) for thing in things)
-    layout = (_centred(rng, instances[0]),) if count == 1 else _in_a_row(rng, count)
-    return Composition(scene, instances, layout)
+    return Composition(scene, instances, arrange(rng, instances))
 
 
 def sample_scene(
@@ -105,6 +104,11 @@ def sample_instance(rng: Random, identity: Identity, *, wearing: float = 0.0, un
         flip=rng.random() < 0.25,
         tilt=rng.uniform(-0.05, 0.05),
     )
+
+
+def arrange(rng: Random, instances: Sequence[Instance]) -> tuple[Placement, ...]:
+    """Draw where things stand: one near the middle, two or three side by side."""
+    return (_centred(rng, instances[0]),) if len(instances) == 1 else _in_a_row(rng, len(instances))
 
 
 def _worn(rng: Random, wearer: Identity, unseen: bool) -> Identity:
