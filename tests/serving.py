@@ -135,7 +135,9 @@ class Deployment:
     def _learned(self, session: Session, job: ClaimedJob) -> dict[str, Any]:
         assert isinstance(job.params, TrainingParams)
         made = self._product(session, job, "concept", "tom.safetensors", b"concept of " + job.id.encode())
-        version = products.keep_version(session, job, job.params, file_id=made.file_id, metrics={"identity": 0.9})
+        version = products.keep_version(
+            session, job, job.params, file_id=made.file_id, gate_bias=0.65, metrics={"identity": 0.9}
+        )
         size = made.stored.size_bytes
         return {
             "concept_id": job.params.concept_id,

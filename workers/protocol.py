@@ -177,12 +177,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Trained:
-    """The concept file is written."""
+    """The concept file is written; ``gate_bias`` is the recommended one, None where nothing was validated."""
 
     request_id: str
     path: str
     metrics: Mapping[str, float]
     size_bytes: int
+    gate_bias: float | None = None
 
 
 @dataclass(frozen=True)

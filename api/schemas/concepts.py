@@ -68,6 +68,10 @@ class Version(Resource):
     concept_id: str
     version: int = Field(description="Counts from 1.")
     key_lock: str = Field(description="The key lock it was trained with.")
+    gate_bias: float | None = Field(
+        description="The bias it is drawn with by default under that key lock, found by its training's validation; "
+        "null: the model's own."
+    )
     metrics: dict[str, Any] = Field(description="How well it was learned, by its training's own account.")
     job_id: str | None = Field(description="The training that made it; null for an import.")
     file_id: str
@@ -83,6 +87,7 @@ class Version(Resource):
             concept_id=version.concept_id,
             version=version.version,
             key_lock=version.key_lock,
+            gate_bias=version.gate_bias,
             metrics=version.metrics,
             job_id=version.job_id,
             file_id=version.file_id,

@@ -45,7 +45,9 @@ class ChosenConcept(RequestBody):
     version: int | None = Field(default=None, ge=1, description="By default the latest.")
     key_lock: KeyLock | None = Field(default=None, description="By default the one it was trained with.")
     gate_bias: GateBias | None = Field(
-        default=None, description="Higher: closer to the text; lower: closer to the pictures."
+        default=None,
+        description="Higher: closer to the text; lower: closer to the pictures. By default what the version recommends "
+        "for its key lock, or the model's own.",
     )
     gate_temperature: GateTemperature | None = Field(
         default=None, description="Lower: the gate opens more abruptly at its bias."

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, deserialize
 from core.catalog.facts import ConceptSpace
 from core.concepts.names import Superclass
 from core.errors import ConceptUnreadable, TooLarge
-from core.jobs.params import KeyLock
+from core.jobs.params import GateBias, KeyLock
 
 FORMAT = "lockstep-concept/1"
 MEDIA_TYPE = "application/vnd.lockstep.concept+safetensors"
@@ -38,6 +38,7 @@ class _Metadata(BaseModel):
     layer_widths: Json[Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=1000)]]
     superclass: Superclass
     key_lock: str
+    gate_bias: GateBias | None = None
     steps: Annotated[int, Field(ge=0)]
     settings: Json[dict[str, Any]]
     scores: Json[Annotated[dict[_ScoreName, float], Field(max_length=100)]]
@@ -52,6 +53,7 @@ class ConceptHeader(BaseModel):
     space: ConceptSpace
     superclass: str
     key_lock: KeyLock
+    gate_bias: GateBias | None = None
     scores: dict[str, float]
 
     def misfit(self, space: ConceptSpace) -> str | None:
@@ -92,6 +94,7 @@ def read_header(data: bytes) -> ConceptHeader:
             "space": space,
             "superclass": said.superclass,
             "key_lock": said.key_lock,
+            "gate_bias": said.gate_bias,
             "scores": said.scores,
         }
     )

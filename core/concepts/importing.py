@@ -45,7 +45,14 @@ async def import_version(session: AsyncSession, tenant_id: str, request: ImportR
     concept, _ = await registry.to_learn(
         session, tenant_id=tenant_id, reference=request.concept, superclass=header.superclass, model=model.id
     )
-    await registry.add_version(session, concept, file_id=file.id, key_lock=header.key_lock, metrics=header.scores)
+    await registry.add_version(
+        session,
+        concept,
+        file_id=file.id,
+        key_lock=header.key_lock,
+        gate_bias=header.gate_bias,
+        metrics=header.scores,
+    )
     return concept
 
 

@@ -43,6 +43,7 @@ class ConceptVersion(Base):
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         UniqueConstraint("job_id"),  # a training makes one version, however often it is finished
         CheckConstraint("version > 0", name="version"),
+        CheckConstraint("gate_bias BETWEEN 0 AND 1", name="gate_bias"),
     )
 
     concept_id: Mapped[Name] = mapped_column(primary_key=True)
@@ -51,5 +52,6 @@ class ConceptVersion(Base):
     job_id: Mapped[Name | None]
     file_id: Mapped[Name]
     key_lock: Mapped[str]
+    gate_bias: Mapped[float | None]  # to draw it with by default; null: the model's
     metrics: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]

@@ -84,7 +84,13 @@ async def to_learn(
 
 
 async def add_version(
-    session: AsyncSession, concept: Concept, *, file_id: str, key_lock: str, metrics: Mapping[str, float]
+    session: AsyncSession,
+    concept: Concept,
+    *,
+    file_id: str,
+    key_lock: str,
+    gate_bias: float | None,
+    metrics: Mapping[str, float],
 ) -> None:
     """Make an imported file the concept's newest version."""
     version = (await session.execute(statements.next_version(concept.id))).scalar_one()
@@ -95,6 +101,7 @@ async def add_version(
             tenant_id=concept.tenant_id,
             file_id=file_id,
             key_lock=key_lock,
+            gate_bias=gate_bias,
             metrics=dict(metrics),
         )
     )

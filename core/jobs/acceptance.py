@@ -140,6 +140,7 @@ async def accept_generation(
             version=version.version,
             file_id=version.file_id,
             trained=_KEY_LOCK.validate_python(version.key_lock),
+            recommended_bias=version.gate_bias,
         )
         for use, version in zip(bound, versions, strict=True)
     )

@@ -54,7 +54,13 @@ def keep_files(session: Session, job: ClaimedJob, products: Iterable[Product]) -
 
 
 def keep_version(
-    session: Session, job: ClaimedJob, params: TrainingParams, *, file_id: str, metrics: Mapping[str, Any]
+    session: Session,
+    job: ClaimedJob,
+    params: TrainingParams,
+    *,
+    file_id: str,
+    gate_bias: float | None,
+    metrics: Mapping[str, Any],
 ) -> int:
     """Make the trained file the concept's newest version and return its number; the caller holds the job."""
     version = session.execute(concepts.next_version(params.concept_id)).scalar_one()
@@ -67,6 +73,7 @@ def keep_version(
             job_id=job.id,
             file_id=file_id,
             key_lock=params.key_lock,
+            gate_bias=gate_bias,
             metrics=dict(metrics),
         )
     )

@@ -139,16 +139,26 @@ def check_sweep(sweep: Sweep, bound: Sequence[BoundConcept]) -> None:
         raise Invalid(detail, param=f"{swept.param}.{sweep.dial}")
 
 
-def concept_use(bound: BoundConcept, facts: ModelFacts, *, version: int, file_id: str, trained: KeyLock) -> ConceptUse:
+def concept_use(
+    bound: BoundConcept,
+    facts: ModelFacts,
+    *,
+    version: int,
+    file_id: str,
+    trained: KeyLock,
+    recommended_bias: float | None,
+) -> ConceptUse:
     """The concept as the generation will use it: what the request left open comes from its training and the model.
 
-    Raises KeyLockUnsupported.
+    The recommended bias was found with the key lock it was trained with, and says nothing of another one. Raises
+    KeyLockUnsupported.
     """
     choice = bound.choice
     key_lock = choice.key_lock or trained
     if key_lock == "trained" and trained != "trained":
         raise KeyLockUnsupported(f"<{bound.placeholder}> learned no keys of its own.", param=bound.param)
-    bias = choice.gate_bias if choice.gate_bias is not None else facts.gate_bias[key_lock]
+    recommended = recommended_bias if key_lock == trained else None
+    bias = next(bias for bias in (choice.gate_bias, recommended, facts.gate_bias[key_lock]) if bias is not None)
     return ConceptUse(
         concept_id=bound.concept.id,
         version=version,

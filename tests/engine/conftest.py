@@ -16,6 +16,7 @@ from workers.engine.perfusion.concept import Concept
 from workers.engine.quiet import silence_loading
 
 BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
+BUNDLED_CLIP = BUNDLED_MODEL.parent / "storybook-clip"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.engine.child_process import PATIENCE, ChildProcess
-from tests.engine.conftest import random_concept, random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, random_concept, random_pictures
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.checkpoint import Checkpoint
@@ -142,6 +144,31 @@ def test_a_training_that_cannot_be_done_fails_with_its_code_and_the_child_lives_
     child.send(changed(train, **change))
     assert failure(child) == protocol.Failed("tom", code, message=ANY, retryable=False)
     child.receive(protocol.TrainingsEnded)
+
+
+def test_a_validated_training_tells_its_scores_and_the_recommended_bias(
+    child: ChildProcess, train: protocol.Train, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "validated")
+    card = json.loads((folder / "lockstep.json").read_text())
+    clip = str(BUNDLED_CLIP)
+    settings = {"steps": 4, "validate_every": 2, "gate_biases": [0.5], "validation_prompts": ["a {}"]}
+    (folder / "lockstep.json").write_text(json.dumps({**card, "validation": {"clip": clip, "steps": 2}}))
+    child.send(replace(changed(train, settings=settings), model=str(folder)))
+    assert "harmonic_mean" in child.receive(protocol.Progress, until=lambda progress: progress.step == 3).metrics
+    trained = child.receive(protocol.Trained)
+    assert (trained.gate_bias, ConceptFile.load(Path(trained.path)).gate_bias) == (0.5, 0.5)
+    assert {"loss", "clip_i", "clip_t", "harmonic_mean", "steps", "seconds"} == set(trained.metrics)
+    child.receive(protocol.TrainingsEnded)
+
+
+def test_a_validation_that_cannot_be_opened_fails_the_work_as_a_whole(
+    child: ChildProcess, train: protocol.Train, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "validated")
+    (folder / "lockstep.json").write_text('{"validation": {"clip": "no/such folder"}}')
+    child.send(replace(train, model=str(folder)))
+    assert failure(child) == protocol.Failed("train", "model-unreadable", message=ANY, retryable=False)
 
 
 def test_a_model_that_cannot_be_opened_fails_the_work_as_a_whole(child: ChildProcess, train: protocol.Train) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, random_pictures
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import CovarianceMissing, Interrupted, PicturesInvalid, SuperclassInvalid, TrainingDiverged
 from workers.engine.perfusion.cohort import step_together
@@ -17,6 +17,7 @@ from workers.engine.perfusion.concept import ConceptFile
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.perfusion.training_pictures import prepare_pictures
+from workers.engine.perfusion.validation_facts import ValidationFacts
 
 TOLERANCE = 2e-4  # of a learned number after a few steps: sums run in another order at another batch size
 
@@ -84,6 +85,28 @@ def test_trainings_of_different_settings_end_together_as_they_end_alone(tiny: Ba
         assert_close(outcome, train(tiny, alone)[0])
     assert [member.steps for member in together] == [list(range(1, steps + 1)) for steps in (4, 5, 4)]
     assert [member.checkpoints for member in together] == [[2], [2, 4], [2]]
+
+
+def test_each_of_a_cohort_is_validated_when_its_own_step_is_due(tiny: BaseModel, tmp_path: Path):
+    facts = ValidationFacts(str(BUNDLED_CLIP), None, 2, 3.0, {"local": 0.6, "global": 0.5}, 0.15)
+    settings = tiny.perfusion.override({"validation_prompts": ["a {}", "the red {}"], "gate_biases": [0.5, 1.0]})
+    base = replace(tiny, validation=facts, perfusion=settings)
+
+    def members() -> list[Member]:
+        return [
+            member(base, tmp_path, 1, validate_every=3),
+            member(base, tmp_path, 2, validate_every=2, key_lock="global", patience=1, steps=20),
+        ]
+
+    together = members()
+    outcomes = train(base, *together)
+    for outcome, one, alone in zip(outcomes, together, members(), strict=True):
+        (expected,) = train(base, alone)
+        assert_close(outcome, expected)
+        assert isinstance(outcome, ConceptFile)
+        assert isinstance(expected, ConceptFile)
+        assert (outcome.steps, outcome.gate_bias, one.steps) == (expected.steps, expected.gate_bias, alone.steps)
+        assert outcome.scores == pytest.approx(expected.scores, abs=0.01)
 
 
 def test_who_stops_leaves_a_checkpoint_and_the_others_go_on(tiny: BaseModel, tmp_path: Path):

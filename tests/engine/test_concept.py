@@ -27,6 +27,7 @@ def concept_file(base: BaseModel) -> ConceptFile:
         steps=400,
         settings={"steps": 400, "templates": ["a {}"]},
         scores={"loss": 0.25},
+        gate_bias=0.65,
     )
 
 
@@ -60,6 +61,8 @@ def test_a_file_comes_back_in_half_precision_with_all_its_facts(tiny: BaseModel,
         assert torch.equal(again.concept.tensors()[name], tensor.half().float())
     assert replace(again, concept=file.concept) == file
     assert again.concept.superclass == "teddy bear"
+    replace(file, gate_bias=None).save(tmp_path / "tom.safetensors")
+    assert ConceptFile.load(tmp_path / "tom.safetensors").gate_bias is None
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,7 @@ def test_impossible_tensors_are_refused(
         {"key_lock": "both"},
         {"layer_widths": "176"},
         {"steps": "many"},
+        {"gate_bias": "low"},
         {"scores": "{"},
     ],
 )

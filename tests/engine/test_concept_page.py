@@ -29,6 +29,7 @@ def saved(storybook: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Pat
         encoder_fingerprint=storybook.fingerprint,
         covariance_sha256=storybook.covariance_sha256,
         layer_widths=storybook.projections.widths,
+        gate_bias=0.6,
     ).save(path)
     return path
 

@@ -14,6 +14,10 @@ def test_settings_replace_defaults_one_by_one() -> None:
     assert config.batch_size == PerfusionConfig().batch_size
 
 
+def test_a_list_of_numbers_takes_whole_ones_too() -> None:
+    assert PerfusionConfig().override({"gate_biases": [0, 0.5, 1]}).gate_biases == (0.0, 0.5, 1.0)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -30,6 +34,14 @@ def test_settings_replace_defaults_one_by_one() -> None:
         ({"value_lr": float("nan")}, "value_lr"),
         ({"gate_temperature": 0.0}, "gate_temperature"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"validate_every": 0}, "validate_every"),
+        ({"patience": 0}, "patience"),
+        ({"validation_prompts": ["a cat"]}, "validation_prompts must hold one {}"),
+        ({"validation_prompts": ["a {}"] * 65}, "at most 64"),
+        ({"gate_biases": ["0.5"]}, "gate_biases must be a list of numbers"),
+        ({"gate_biases": [True]}, "gate_biases must be a list of numbers"),
+        ({"gate_biases": [0.5, 1.5]}, "from 0 to 1"),
+        ({"gate_biases": []}, "1 to 16"),
     ],
 )
 def test_bad_settings_are_refused_with_the_bound(settings: dict[str, object], message: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
@@ -224,4 +224,13 @@ def test_a_folder_that_brings_no_safetensors_is_refused(foreign: Path, tmp_path:
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
+        ClipGrader.load(folder)
+
+
+def test_a_folder_that_lacks_weights_is_refused_and_not_filled_up_at_random(ours: Path, tmp_path: Path):
+    folder = shutil.copytree(ours, tmp_path / "partial")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("visual_projection.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OSError, match="visual_projection"):
         ClipGrader.load(folder)

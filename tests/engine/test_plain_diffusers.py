@@ -119,6 +119,26 @@ def test_two_concepts_are_drawn_as_by_the_engine_each_with_its_own_bias(storyboo
     assert difference(ours, theirs) <= 1
 
 
+@pytest.mark.parametrize(
+    "case",  # what the file says, what is asked for, the bias then
+    [
+        ({"gate_bias": "0.45"}, None, 0.45),
+        ({"gate_bias": "0.45", "key_lock": "global"}, None, 0.7),  # drawn with the local lock, it says nothing of that
+        ({}, None, 0.7),
+        ({"gate_bias": "0.45"}, 0.6, 0.6),
+        ({"gate_bias": "0.45"}, {"tom": 0.6}, 0.6),
+        ({"gate_bias": "0.45"}, {"rex": 0.6}, 0.45),
+    ],
+)
+def test_a_bias_is_by_default_what_the_file_recommends(tom, tmp_path, case):
+    said, asked, bias = case
+    save_file(load_file(tom), tmp_path / "tom", metadata=metadata(tom) | said)
+    concepts = Concepts(stock_pipeline(BUNDLED_MODEL), covariance=BUNDLED_MODEL / "covariance.safetensors")
+    concepts.load(tmp_path / "tom", name="tom")
+    told, expected = (concepts.prompt("a <tom>", gate_bias=dial)["prompt_embeds"] for dial in (asked, bias))
+    assert torch.equal(told, expected)
+
+
 def test_a_prompt_without_concepts_is_drawn_as_if_none_were_loaded(pipe, concepts):
     told = drawn_by_diffusers(pipe, **concepts.prompt("a cat in the snow"))
     plain = drawn_by_diffusers(pipe, prompt="a cat in the snow", negative_prompt="")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.engine.conftest import random_concept, random_pictures
 from workers.engine.base_model import BaseModel
@@ -29,10 +31,10 @@ from workers.engine.perfusion.training_pictures import prepare_pictures
 
 
 class Events:
-    """What a training reports; asks for a stop after ``stop_after`` steps."""
+    """What a training reports; asks for a stop once it has heard of step ``stop_after``."""
 
     def __init__(self, *, stop_after: int | None = None) -> None:
-        self.progress: list[tuple[int, int, float]] = []
+        self.progress: list[tuple[int, int, Mapping[str, float]]] = []
         self.checkpoints: list[tuple[int, Path]] = []
         self.stop_after = stop_after
 
@@ -44,11 +46,11 @@ class Events:
         config: PerfusionConfig | None = None,
         seed: int = 0,
         superclass: str = "cat",
-        pictures: int = 3,
+        pictures: Sequence[Image.Image] | None = None,
         resume_from: Path | None = None,
     ) -> ConceptFile:
         order = TrainingOrder(
-            pictures=random_pictures(pictures),
+            pictures=random_pictures(3) if pictures is None else pictures,
             superclass=superclass,
             config=config or base.perfusion,
             seed=seed,
@@ -56,7 +58,7 @@ class Events:
             resume_from=resume_from,
             on_progress=lambda *progress: self.progress.append(progress),
             on_checkpoint=lambda step, path: self.checkpoints.append((step, path)),
-            should_stop=lambda: len(self.progress) == self.stop_after,
+            should_stop=lambda: self.stop_after == (self.progress[-1][0] if self.progress else 0),
         )
         return train_concept(base, order)
 
@@ -275,7 +277,7 @@ def test_the_result_names_what_it_was_learned_on(tiny: BaseModel, tmp_path: Path
 @pytest.mark.parametrize("count", [0, 33])
 def test_the_number_of_pictures_is_bounded(tiny: BaseModel, tmp_path: Path, count: int) -> None:
     with pytest.raises(PicturesInvalid, match="from 1 to 32"):
-        Events().train(tiny, tmp_path, pictures=count)
+        Events().train(tiny, tmp_path, pictures=random_pictures(count))
 
 
 def test_bad_superclasses_and_bare_models_are_refused_before_any_step(tiny: BaseModel, tmp_path: Path) -> None:

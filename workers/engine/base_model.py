@@ -4,8 +4,10 @@ Beside what diffusers writes, a folder may hold files of ours:
 
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
     lockstep.json            {"name": ..., "guidance_interval": [least, most] (schedule.py), "perfusion" and
-                             "distillation": {settings that differ from the papers'}, and of a student "student":
-                             {...} (dmd/student_model.py), ...}; other keys (generation defaults, known superclasses)
+                             "distillation": {settings that differ from the papers'}, "validation": {"clip": ...,
+                             "student": ... or "steps": ...} (perfusion/validation_facts.py), "segmenter": a
+                             CLIPSeg folder or hub id to make masks with (perfusion/segmenter.py), and of a student
+                             "student": {...} (dmd/student_model.py), ...}; other keys (known superclasses, ...)
                              are for the API and are not read here
     prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
 
@@ -15,7 +17,6 @@ Weights are read from safetensors only: a pickled checkpoint can run code.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,6 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
 from workers.engine import attention
@@ -35,20 +34,16 @@ from workers.engine.denoiser import Denoiser
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.networks import weights_digest
 from workers.engine.dmd.student_model import StudentFacts
-from workers.engine.errors import (
-    CovarianceMissing,
-    ModelUnavailable,
-    ModelUnreadable,
-    SizeUnsupported,
-)
+from workers.engine.errors import CovarianceMissing, ModelUnreadable, SizeUnsupported
 from workers.engine.family import Family
+from workers.engine.hub import beside, local_folder
 from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.covariance import Covariance
+from workers.engine.perfusion.validation_facts import ValidationFacts
 from workers.engine.schedule import NoiseSchedule
 from workers.engine.text import TextEncoder
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # The plain full-precision weights, whole or sharded; hubs also hold pickles, fp16 variants and single-file copies.
 _HUB_FILES = [
     "*.json",
@@ -82,6 +77,8 @@ class BaseModel:
     prompts: tuple[str, ...]  # its own, to distil a student with; may be none
     device: torch.device
     student: StudentFacts | None  # how it draws, where it is one
+    validation: ValidationFacts | None  # of trainings on it; without, the last step's concept is taken
+    segmenter: str | None  # a CLIPSeg folder or hub id; without, masks are the model's own attention
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
@@ -91,7 +88,7 @@ class BaseModel:
         little. Raises ModelUnreadable, ModelUnsupported, SettingsInvalid or, for a hub that does not answer,
         ModelUnavailable.
         """
-        folder = _folder(str(path_or_hub_id))
+        folder = local_folder(str(path_or_hub_id), _HUB_FILES)
         family = Family.of(_json(folder / "model_index.json"))
         card = _json(folder / "lockstep.json") if (folder / "lockstep.json").exists() else {}
         try:
@@ -121,6 +118,8 @@ class BaseModel:
             prompts=_lines(folder / "prompts.txt"),
             device=device,
             student=StudentFacts.of(card),
+            validation=ValidationFacts.of(card, folder),
+            segmenter=_segmenter(card.get("segmenter"), folder),
         )
 
     @cached_property
@@ -172,19 +171,6 @@ class BaseModel:
         return concept.to(self.device)
 
 
-def _folder(path_or_hub_id: str) -> Path:
-    if path_or_hub_id and Path(path_or_hub_id).is_dir():
-        return Path(path_or_hub_id)
-    if not _HUB_ID.fullmatch(path_or_hub_id):
-        raise ModelUnreadable(f"{path_or_hub_id!r} is neither a folder nor a hub id")
-    try:
-        return Path(snapshot_download(path_or_hub_id, allow_patterns=_HUB_FILES))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelUnreadable(f"the hub has no model {path_or_hub_id!r}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelUnavailable(f"the hub did not give {path_or_hub_id!r}: {error}") from error
-
-
 def _json(path: Path) -> Mapping[str, object]:
     try:
         return _mapping(json.loads(path.read_text()))
@@ -204,6 +190,12 @@ def _mapping(value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ModelUnreadable("a JSON object is due")
     return value
+
+
+def _segmenter(said: object, folder: Path) -> str | None:
+    if said is None or isinstance(said, str):
+        return None if said is None else beside(folder, said)
+    raise ModelUnreadable(f"segmenter: a folder or a hub id is due, not {said!r}")
 
 
 def _interval(shares: object) -> tuple[float, float]:

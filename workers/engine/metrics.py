@@ -114,7 +114,11 @@ class ClipGrader:
 
         Raises OSError if something is missing; of weights only safetensors are read.
         """
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        model, found = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        if found["missing_keys"]:  # they would be random, as in a folder of another kind of model
+            raise OSError(f"weights are missing, {min(found['missing_keys'])} among them")
         return cls(
             model.to(device or torch.device("cpu")),
             CLIPTokenizer.from_pretrained(folder, local_files_only=True),

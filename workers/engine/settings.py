@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from workers.engine.errors import SettingsInvalid
 
-_ENTRIES: Final = {str: "strings", int: "whole numbers"}
+_ENTRIES: Final = {str: "strings", int: "whole numbers", float: "numbers"}
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def require(condition: bool, message: str) -> None:
 def _as_type_of(example: object, name: str, value: object) -> object:
     if isinstance(example, tuple):
         entry = type(example[0])  # no default is empty
-        listed = isinstance(value, list | tuple) and all(type(item) is entry for item in value)
-        require(listed, f"{name} must be a list of {_ENTRIES[entry]}")
-        return tuple(value)  # type: ignore[arg-type]  # checked on the line above
+        kinds = {int, float} if entry is float else {entry}
+        if not isinstance(value, list | tuple) or not all(type(item) in kinds for item in value):
+            raise SettingsInvalid(f"{name} must be a list of {_ENTRIES[entry]}")
+        return tuple(entry(item) for item in value)
     if isinstance(example, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     require(type(value) is type(example), f"{name} must be of type {type(example).__name__}, not {value!r}")

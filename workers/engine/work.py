@@ -85,7 +85,7 @@ class Workbench:
             config=base.perfusion.override(training.settings),
             seed=training.seed,
             checkpoints=Path(training.scratch_dir),
-            on_progress=lambda step, steps, loss: self._say_progress(name, step, steps, {"loss": loss}),
+            on_progress=partial(self._say_progress, name),
             on_checkpoint=partial(self._say_checkpoint, name),
             should_stop=partial(self._should_stop, name),
             resume_from=None if training.resume_from is None else Path(training.resume_from),
@@ -194,7 +194,8 @@ def _ended(training: protocol.Training, outcome: Outcome, *, seconds: float) -> 
         size = outcome.save(path)
     except PermanentError as error:
         return failed(training, error)
-    return protocol.Trained(training.request_id, str(path), {**outcome.scores, "seconds": round(seconds, 3)}, size)
+    metrics = {**outcome.scores, "steps": outcome.steps, "seconds": round(seconds, 3)}
+    return protocol.Trained(training.request_id, str(path), metrics, size, outcome.gate_bias)
 
 
 def failed(work: protocol.Work | protocol.Training, error: EngineError) -> protocol.Failed:

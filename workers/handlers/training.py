@@ -85,7 +85,9 @@ def _succeed(attempt: Attempt, job: ClaimedJob, trained: Trained) -> None:
 
     def keep(session: Session) -> Mapping[str, Any]:
         products.keep_files(session, job, [product])
-        version = products.keep_version(session, job, params, file_id=product.file_id, metrics=trained.metrics)
+        version = products.keep_version(
+            session, job, params, file_id=product.file_id, gate_bias=trained.gate_bias, metrics=trained.metrics
+        )
         return {
             "concept_id": params.concept_id,
             "version": version,

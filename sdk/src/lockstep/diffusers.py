@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "lockstep-concept/1"
 _PLACEHOLDER = re.compile(r"<([a-z0-9][a-z0-9-]*)>")
+_GATE_BIAS = 0.7  # where neither caller nor file names one
 _PARALLEL = 1 - 1e-5  # two directions closer than this cannot be told apart in float32
 
 
@@ -54,6 +55,7 @@ class _Concept:
     embedding: Tensor  # (D,)
     stand_in: int  # the token whose position the embedding takes
     column: int  # its place among the gates
+    gate_bias: float  # recommended
 
 
 class Concepts:
@@ -92,6 +94,7 @@ class Concepts:
             embedding=tensors["embedding"].float(),
             stand_in=self._tokens(said["superclass"])[-1],
             column=len(self._concepts),
+            gate_bias=_recommended_bias(said),
         )
 
     def prompt(
@@ -99,13 +102,14 @@ class Concepts:
         text: str,
         negative_prompt: str = "",
         *,
-        gate_bias: float | Mapping[str, float] = 0.7,
+        gate_bias: float | Mapping[str, float] | None = None,
         gate_temperature: float = 0.15,
     ) -> dict[str, Tensor]:
         """Return ``prompt_embeds`` and ``negative_prompt_embeds`` for the pipeline, each (1, N, D + J).
 
-        A lower ``gate_bias``, for all concepts or by name, means more of the concept and less of the text. Raises
-        ValueError for an unknown placeholder, a prompt too long, and concepts that cannot be told apart.
+        A lower ``gate_bias``, for all concepts or by name, means more of the concept and less of the text; by default
+        each concept's is what its file recommends, or 0.7. Raises ValueError for an unknown placeholder, a prompt too
+        long, and concepts that cannot be told apart.
         """
         edited, named = self._encode(text)
         negative, strays = self._encode(negative_prompt)
@@ -113,7 +117,7 @@ class Concepts:
             raise ValueError(f"a negative prompt names no concepts, but this one has <{next(iter(strays))}>")
         gates = edited.new_zeros(len(edited), len(self._concepts))  # (N, J)
         if named:
-            biases = [gate_bias[name] if isinstance(gate_bias, Mapping) else gate_bias for name in named]
+            biases = [_bias(gate_bias, name, concept) for name, concept in named.items()]
             edited, opened = self._edit(edited, list(named.values()), edited.new_tensor(biases), gate_temperature)
             gates[:, [concept.column for concept in named.values()]] = opened
         closed = torch.zeros_like(gates)
@@ -237,6 +241,17 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]
     with safe_open(path, framework="pt") as file:
         said = dict(file.metadata() or {})
         return {name: file.get_tensor(name) for name in file.keys()}, said  # noqa: SIM118 - not a mapping
+
+
+def _recommended_bias(said: Mapping[str, str]) -> float:
+    """The file's word, if it is of a lock that can be drawn with here."""
+    return float(said["gate_bias"]) if "gate_bias" in said and said["key_lock"] != "global" else _GATE_BIAS
+
+
+def _bias(asked: float | Mapping[str, float] | None, name: str, concept: _Concept) -> float:
+    if asked is None or isinstance(asked, Mapping):
+        return (asked or {}).get(name, concept.gate_bias)
+    return asked
 
 
 def _fingerprint(pipe: StableDiffusionPipeline) -> str:

@@ -49,6 +49,20 @@ def test_a_model_knows_whether_it_is_a_student(tiny: BaseModel, student: BaseMod
     assert student.student == FACTS
 
 
+def test_a_student_keeps_of_its_teachers_card_all_but_what_is_for_trainings(
+    tiny: BaseModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(tiny_folder, tmp_path / "teacher")
+    card = json.loads((teacher / "lockstep.json").read_text()) | {"size": 16}
+    told = {"validation": {"clip": "../clip"}, "segmenter": "../clipseg"}
+    (teacher / "lockstep.json").write_text(json.dumps(card | told))
+    folder = tmp_path / "student"
+    export_student(tiny.denoiser.unet, FACTS, name="two", teacher=teacher, folder=folder, dtype=torch.float32)
+    kept = json.loads((folder / "lockstep.json").read_text())
+    assert kept.keys() == {*card, "student"}
+    assert kept["size"] == 16
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -86,6 +86,13 @@ def test_what_is_imported_can_be_drawn_and_downloaded_as_it_came(acme):
     assert acme.deployment.claim(job["id"]).params.concepts[0].file_id == version["file_id"]
 
 
+def test_an_imported_concept_brings_its_recommended_bias_along(acme):
+    version = created(import_it(acme, uploaded(acme, concept_file(gate_bias="0.45"))))["versions"][0]
+    assert version["gate_bias"] == 0.45
+    (use,) = acme.generate("<tom> on the beach")["params"]["concepts"]
+    assert use["gate_bias"] == 0.45
+
+
 def test_a_name_that_exists_gets_its_next_version(acme):
     concept_id = acme.trained(base_model="spaced")
     concept = created(import_it(acme, uploaded(acme), "tom"))

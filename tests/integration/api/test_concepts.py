@@ -53,9 +53,9 @@ def test_trainings_make_versions_and_the_latest_counts(acme):
     assert (concept["id"], concept["latest_version"]) == (concept_id, 2)
     versions = acme.http.get("/v1/concepts/tom/versions").json()["data"]
     assert versions == concept["versions"]
-    assert [(made["version"], made["key_lock"], made["metrics"]) for made in versions] == [
-        (2, "local", {"identity": 0.9}),
-        (1, "local", {"identity": 0.9}),
+    assert [(made["version"], made["key_lock"], made["gate_bias"], made["metrics"]) for made in versions] == [
+        (2, "local", 0.65, {"identity": 0.9}),
+        (1, "local", 0.65, {"identity": 0.9}),
     ]
 
 

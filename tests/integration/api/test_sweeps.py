@@ -57,7 +57,7 @@ def test_the_other_dial_and_a_renamed_concept_are_swept_too(settled):
     job = settled.sweep({"concept": "him", "gate_temperature": [0.1, 1]}, "<him> with <ann>", concepts=listed)
     assert job["params"]["sweep"] == {"concept": "him", "gate_bias": None, "gate_temperature": [0.1, 1.0]}
     uses = {use["as"]: use["gate_bias"] for use in job["params"]["concepts"]}
-    assert uses == {"him": 0.6, "ann": 0.7}
+    assert uses == {"him": 0.6, "ann": 0.65}
 
 
 def test_a_sweep_waits_in_the_queue_like_as_many_pictures(settled):

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.architecture.source import ROOT
 from tests.deployment import STEPS, serving
 from tests.waiting import until
 from workers.gpu_child import GpuChild
@@ -58,6 +61,25 @@ async def test_a_training_makes_a_version_that_generations_can_use(deployment, w
     job_id = await deployment.generate(prompt="a <tom> on a hat", concepts=[use(result)])
     worker.serve()
     assert deployment.job(job_id).state == "succeeded"
+
+
+async def test_a_validated_training_leaves_its_scores_and_the_bias_it_recommends(
+    deployment, worker, tiny_model, tmp_path
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "validated")
+    card = json.loads((folder / "lockstep.json").read_text())
+    card["perfusion"] |= {"validate_every": 1, "validation_prompts": ["a {}"], "gate_biases": [0.45]}
+    card["validation"] = {"clip": str(ROOT / "models" / "storybook-clip"), "steps": 1}
+    (folder / "lockstep.json").write_text(json.dumps(card))
+    deployment.one("UPDATE models SET location = :at RETURNING id", at=str(folder))
+    job_id = await deployment.train(steps=3)
+    worker.serve()
+    scores = {"clip_i", "clip_t", "harmonic_mean"}
+    assert scores <= deployment.job(job_id).progress.keys()
+    version = deployment.one("SELECT * FROM concept_versions WHERE job_id = :id", id=job_id)
+    assert version.gate_bias == 0.45
+    assert version.metrics.keys() == {"loss", "steps", "seconds"} | scores
+    assert version.metrics["steps"] in (1, 2, 3)
 
 
 @pytest.mark.parametrize(("dial", "values"), [("gate_bias", (0.3, 0.9, 0.6)), ("gate_temperature", (0.05, 0.9, 0.2))])

@@ -25,8 +25,13 @@ def test_a_header_says_where_the_concept_may_be_used_and_how_it_came_about():
     )
 
 
+@pytest.mark.parametrize(("said", "bias"), [(None, None), ("0.65", 0.65), ("0", 0.0)])
+def test_a_header_may_recommend_a_gate_bias(said: str | None, bias: float | None):
+    assert read_header(concept_file(gate_bias=said)).gate_bias == bias
+
+
 def test_facts_that_a_later_release_adds_are_left_alone():
-    assert read_header(concept_file(recommended_gate_bias="0.6")) == read_header(concept_file())
+    assert read_header(concept_file(mood="fine")) == read_header(concept_file())
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,8 @@ def test_another_format_is_told_by_its_name(said: str | None):
         ("layer_widths", "[8, -16]"),
         ("superclass", "<cat>"),
         ("superclass", "cat\0"),
+        ("gate_bias", "1.5"),
+        ("gate_bias", "nan"),
         ("steps", "many"),
         ("settings", "["),
         ("scores", "[]"),

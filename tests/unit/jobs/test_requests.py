@@ -107,27 +107,41 @@ def test_whatever_may_be_a_concept_is_looked_up():
 
 def test_what_a_use_leaves_open_comes_from_the_training_and_the_model():
     (use,) = bind_concepts(GenerationRequest("<tom>"), KNOWN)
-    made = concept_use(use, FACTS, version=3, file_id="file_1", trained="global")
+    made = concept_use(use, FACTS, version=3, file_id="file_1", trained="global", recommended_bias=None)
     assert (made.key_lock, made.gate_bias, made.gate_temperature) == ("global", 0.5, 0.15)
 
 
 @pytest.mark.parametrize("wanted", ["local", "global", "trained"])
 def test_a_concept_with_keys_of_its_own_takes_every_lock(wanted):
     (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", key_lock=wanted)]), KNOWN)
-    assert concept_use(use, FACTS, version=1, file_id="file_1", trained="trained").key_lock == wanted
+    made = concept_use(use, FACTS, version=1, file_id="file_1", trained="trained", recommended_bias=None)
+    assert made.key_lock == wanted
 
 
 @pytest.mark.parametrize("trained", ["local", "global"])
 def test_keys_that_were_never_learned_cannot_be_drawn_with(trained):
     (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", key_lock="trained")]), KNOWN)
     with pytest.raises(KeyLockUnsupported) as refusal:
-        concept_use(use, FACTS, version=1, file_id="file_1", trained=trained)
+        concept_use(use, FACTS, version=1, file_id="file_1", trained=trained, recommended_bias=None)
     assert refusal.value.param == "concepts.0"
 
 
-def test_a_bias_of_zero_is_a_bias():
-    (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", gate_bias=0.0)]), KNOWN)
-    assert concept_use(use, FACTS, version=1, file_id="file_1", trained="local").gate_bias == 0.0
+@pytest.mark.parametrize(
+    ("choice", "recommended", "bias"),
+    [
+        ({}, 0.65, 0.65),
+        ({}, None, 0.7),  # the model's own
+        ({}, 0.0, 0.0),
+        ({"gate_bias": 0.4}, 0.65, 0.4),
+        ({"gate_bias": 0.0}, 0.65, 0.0),
+        ({"key_lock": "local"}, 0.65, 0.65),
+        ({"key_lock": "global"}, 0.65, 0.5),  # nothing was found out about that lock
+    ],
+)
+def test_a_bias_is_the_requests_or_the_recommended_one_of_its_key_lock_or_the_models(choice, recommended, bias):
+    (use,) = bind_concepts(GenerationRequest("<tom>", concepts=[ConceptChoice("tom", **choice)]), KNOWN)
+    made = concept_use(use, FACTS, version=1, file_id="file_1", trained="local", recommended_bias=recommended)
+    assert made.gate_bias == bias
 
 
 HIM = {"concept": "tom", "placeholder": "him"}

@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workers.engine.errors import CheckpointMismatch
+from workers.engine.perfusion.standing import Standing
 from workers.engine.tensor_file import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Learned vectors, AdamW's moments, the generator's state and the step they belong to."""
+    """Learned vectors, AdamW's moments, the generator's state, the step they belong to, and the best concept so far."""
 
     identity: str  # of the training; nothing else may resume from it
     step: int
@@ -24,6 +25,7 @@ class Checkpoint:
     concept: Mapping[str, Tensor]
     optimizer: Mapping[str, Mapping[str, Tensor]]  # parameter name -> step, exp_avg, exp_avg_sq
     generator: Tensor  # uint8
+    standing: Standing | None = None  # None before the first validation
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
@@ -32,6 +34,9 @@ class Checkpoint:
             tensors |= {f"optimizer/{parameter}/{name}": tensor for name, tensor in state.items()}
         tensors["generator"] = self.generator
         facts = {"identity": self.identity, "step": str(self.step), "loss": self.loss.hex()}
+        if self.standing is not None:
+            tensors |= {f"best/{name}": tensor for name, tensor in self.standing.best.concept.items()}
+            facts["standing"] = self.standing.dump()
         write_tensors(path, tensors, facts)
 
     @classmethod
@@ -48,14 +53,19 @@ class Checkpoint:
                 identity=facts["identity"],
                 step=int(facts["step"]),
                 loss=float.fromhex(facts["loss"]),
-                concept={name[8:]: tensor for name, tensor in tensors.items() if name.startswith("concept/")},
+                concept=_under("concept/", tensors),
                 optimizer=optimizer,
                 generator=tensors["generator"].to(torch.uint8),
+                standing=Standing.parse(facts["standing"], _under("best/", tensors)) if "standing" in facts else None,
             )
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointMismatch(f"{path.name} is not a training checkpoint: {error}") from error
 
     def require(self, identity: str) -> None:
         """Raise CheckpointMismatch unless this checkpoint belongs to the training ``identity``."""
         if self.identity != identity:
             raise CheckpointMismatch("the checkpoint belongs to a training with other pictures, settings or base model")
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

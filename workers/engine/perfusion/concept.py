@@ -9,7 +9,8 @@ A concept file is one safetensors file, fp16, four to six tensors and string met
     superclass_encoding  (D,)  s; o* of the keys is W_K s (key locking), so it needs no storage
     key_outputs          (O,)  o* of the keys, only where they were learned too (the paper's "trained K" ablation)
     metadata             format, base_model, encoder (fingerprint), covariance (hash), layer_widths, superclass,
-                         key_lock, steps, settings and scores (JSON)
+                         key_lock, gate_bias (recommended; where it was found out), steps, settings and scores
+                         (JSON)
 
 W, C^-1 and the text encoder belong to the base model and are only named by their hashes. One vector per layer (not
 one per token) is what makes a concept small: perfusion paper, abstract ("100KB per concept").
@@ -98,6 +99,7 @@ class ConceptFile:
     steps: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    gate_bias: float | None = None  # recommended for drawing with the key lock it was trained with
 
     def save(self, path: Path) -> int:
         """Write the file and return its size in bytes; raises TrainingDiverged where it could not be read back."""
@@ -116,6 +118,8 @@ class ConceptFile:
             "settings": json.dumps(dict(self.settings), separators=(",", ":")),
             "scores": json.dumps(dict(self.scores), separators=(",", ":")),
         }
+        if self.gate_bias is not None:
+            metadata["gate_bias"] = str(self.gate_bias)
         data = save(tensors, metadata)
         path.write_bytes(data)
         return len(data)
@@ -162,6 +166,7 @@ class ConceptFile:
             steps=int(metadata["steps"]),
             settings=json.loads(metadata["settings"]),
             scores=json.loads(metadata["scores"]),
+            gate_bias=float(metadata["gate_bias"]) if "gate_bias" in metadata else None,
         )
 
     def require(
@@ -185,7 +190,7 @@ class ConceptFile:
 
 
 def concept_size_bytes(layer_widths: Sequence[int], encoder_width: int, key_lock: KeyLock = KeyLock.LOCAL) -> int:
-    """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds about 1 KB."""
+    """Count the tensor bytes of a concept for a U-Net with these cross-attention widths; the header adds 1 to 2 KB."""
     half, outputs = 2, 2 if key_lock is KeyLock.TRAINED else 1
     return half * (outputs * sum(layer_widths) + 3 * encoder_width)  # the embeddings together are as wide as i* and s
 

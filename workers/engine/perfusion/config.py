@@ -20,6 +20,18 @@ PHOTO_TEMPLATES = (
     "A photo of {}",
 )
 
+# The thing in several places, styles and companies; which ones the paper validates with is unknown.
+VALIDATION_PROMPTS = (
+    "a photo of a {}",
+    "a {} on the beach",
+    "a {} in the snow",
+    "a {} at night",
+    "a watercolor painting of a {}",
+    "a pencil sketch of a {}",
+    "a {} next to a dog",
+    "a {} and a chair",
+)
+
 
 @dataclass(frozen=True)
 class PerfusionConfig(TrainingSettings):
@@ -37,6 +49,10 @@ class PerfusionConfig(TrainingSettings):
     masked: bool = True  # weigh the loss by where the superclass word looks (zero-shot masking, p. 9)
     templates: tuple[str, ...] = PHOTO_TEMPLATES
     checkpoint_every: int = 25
+    validate_every: int = 25  # the paper's interval; the last step is validated in any case
+    validation_prompts: tuple[str, ...] = VALIDATION_PROMPTS
+    patience: int = 6  # the training ends when so many validations in a row bring nothing better
+    gate_biases: tuple[float, ...] = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75)  # of these the best is recommended
 
     def __post_init__(self) -> None:
         """Refuse what cannot train, with the bound in the message."""
@@ -49,5 +65,12 @@ class PerfusionConfig(TrainingSettings):
         require(0 <= self.target_input_decay < 1, "target_input_decay must be from 0 to below 1")
         require(self.key_lock in set(KeyLock), f"key_lock must be one of {', '.join(KeyLock)}")
         require(self.checkpoint_every >= 1, "checkpoint_every must be at least 1")
-        single = all(template.count("{}") == 1 for template in self.templates)
-        require(bool(self.templates) and single, "each of the templates must hold one {}")
+        require(self.validate_every >= 1, "validate_every must be at least 1")
+        require(self.patience >= 1, "patience must be at least 1")
+        require(len(self.validation_prompts) <= 64, "validation_prompts must be at most 64")
+        for name in ("templates", "validation_prompts"):
+            texts = getattr(self, name)
+            single = all(text.count("{}") == 1 for text in texts)
+            require(bool(texts) and single, f"each of the {name} must hold one {{}}")
+        require(1 <= len(self.gate_biases) <= 16, "gate_biases must be from 1 to 16 numbers")
+        require(all(0 <= bias <= 1 for bias in self.gate_biases), "gate_biases must be from 0 to 1")

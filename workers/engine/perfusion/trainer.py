@@ -25,6 +25,7 @@ from workers.engine.errors import TrainingDiverged
 from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.concept import Concept, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.standing import Scores, Snapshot, Standing
 from workers.engine.perfusion.tokens import TokenRow, superclass_tokens, tokenize
 from workers.engine.perfusion.training_pictures import TrainingPictures
 
@@ -67,6 +68,7 @@ class ConceptTrainer:
         self.seed = seed
         self.step_count = 0
         self.loss = float("nan")  # smoothed
+        self.standing: Standing | None = None  # None before the first validation
         self.concept = _to_learn(base, start or initial_concept(base, superclass, config.templates), config.key_lock)
         self._start = "superclass" if start is None else start.digest
         self._learned = _learned(self.concept)
@@ -125,6 +127,7 @@ class ConceptTrainer:
             concept={name: tensor.detach() for name, tensor in self.concept.tensors().items()},
             optimizer={name: dict(self.optimizer.state[vector]) for name, vector in self._learned.items()},
             generator=self.generator.get_state(),
+            standing=self.standing,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -139,7 +142,33 @@ class ConceptTrainer:
                 moved = {key: value.to(vector.device) for key, value in moments.items()}
                 self.optimizer.state[vector] = moved | {"step": moments["step"]}  # AdamW counts on the CPU
         self.generator.set_state(checkpoint.generator)
-        self.step_count, self.loss = checkpoint.step, checkpoint.loss
+        self.step_count, self.loss, self.standing = checkpoint.step, checkpoint.loss, checkpoint.standing
+
+    @property
+    def awaits_validation(self) -> bool:
+        """Whether the step just done is one to validate, the last one among them, and has not been."""
+        due = self.step_count % self.config.validate_every == 0 or self.step_count == self.config.steps
+        return due and self.step_count > (0 if self.standing is None else self.standing.step)
+
+    def take(self, scores: Scores) -> None:
+        """Keep what a validation of the concept as it stands has shown."""
+        self.standing = Standing.after(self.standing, scores, self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the concept as it stands."""
+        concept = {name: tensor.detach().clone() for name, tensor in self.concept.tensors().items()}
+        return Snapshot(self.step_count, self.loss, concept)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all steps are done, or validation has long brought nothing better."""
+        plateau = self.standing is not None and self.standing.misses >= self.config.patience
+        return plateau or self.step_count >= self.config.steps
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The smoothed loss, and the scores of the latest validation."""
+        return {"loss": self.loss} | ({} if self.standing is None else self.standing.scores.metrics())
 
     @property
     def identity(self) -> str:

@@ -1,9 +1,13 @@
-"""Perfusion training: from a few pictures to a concept, for one customer or for several at once."""
+"""Perfusion training: from a few pictures to a concept, for one customer or for several at once.
+
+Where the model says how to validate, the concept of the best validated step is the result, and a training ends early
+once validations have long brought nothing better; elsewhere it is the last step's.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +20,10 @@ from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.segmenter import Segmenter
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training_pictures import prepare_pictures
+from workers.engine.perfusion.validation import Examiner, Validation
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +32,11 @@ _log = logging.getLogger(__name__)
 class TrainingOrder:
     """Learn ``superclass``'s particular member from pictures.
 
-    ``on_progress`` gets step, steps and smoothed loss after every step; ``on_checkpoint`` gets step and file every
-    ``config.checkpoint_every`` steps, in the folder ``checkpoints``. When ``should_stop`` says so between two steps,
-    a checkpoint is written and the training ends. ``masks`` (n, 1, H, W) replace the model's own, ``start`` the
-    superclass as what the concept is at first.
+    ``on_progress`` gets step, steps and metrics (the smoothed loss, the latest validation's scores) after every step
+    and every validation; ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, in the folder
+    ``checkpoints``. When ``should_stop`` says so between two steps or while a validation draws, a checkpoint is written
+    and the training ends. ``masks`` (n, 1, H, W) replace the model's, ``start`` the superclass as what the concept is
+    at first.
     """
 
     pictures: Sequence[Image.Image]
@@ -37,7 +44,7 @@ class TrainingOrder:
     config: PerfusionConfig
     seed: int
     checkpoints: Path
-    on_progress: Callable[[int, int, float], None] = lambda _step, _steps, _loss: None
+    on_progress: Callable[[int, int, Mapping[str, float]], None] = lambda _step, _steps, _metrics: None
     on_checkpoint: Callable[[int, Path], None] = lambda _step, _path: None
     should_stop: Callable[[], bool] = lambda: False
     masks: Tensor | None = None
@@ -59,34 +66,42 @@ def train_concept(base: BaseModel, order: TrainingOrder) -> ConceptFile:
 def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[tuple[int, Outcome]]:
     """Carry out orders side by side; yield each one's place and outcome as soon as it ends.
 
-    Raises CovarianceMissing, which is the model's fault and so everybody's.
+    Raises CovarianceMissing, or ModelUnreadable for what is to validate or to make masks with, which is the model's
+    fault and so everybody's.
     """
     covariance = base.covariance_sha256
-    running: dict[int, ConceptTrainer] = {}
+    examiner = None if base.validation is None else Examiner(base, base.validation)
+    segmenter = None if base.segmenter is None else Segmenter.load(base.segmenter, device=base.device)
+    running: dict[int, _Run] = {}
     for place, order in enumerate(orders):
         try:
-            running[place] = _open(base, order)
+            running[place] = _open(base, order, examiner, segmenter, covariance)
         except PermanentError as error:
             yield place, error
+    del segmenter  # its work is done, and the trainings need its memory
     while running:
-        ended: dict[int, Outcome] = {}
-        for place, trainer in running.items():
-            order = orders[place]
-            if trainer.step_count >= order.config.steps:
-                ended[place] = _concept_file(base, trainer, covariance)
-            elif order.should_stop():
-                ended[place] = Interrupted(trainer.step_count, _write_checkpoint(trainer, order))
-        going_on = {place: trainer for place, trainer in running.items() if place not in ended}
-        yield from ended.items()
-        errors = _step(going_on, orders)
+        for place, run in list(running.items()):
+            if (outcome := run.end()) is not None:
+                del running[place]
+                yield place, outcome
+        errors = _step(running)
         yield from errors.items()
-        running = {place: trainer for place, trainer in going_on.items() if place not in errors}
+        for place in errors:
+            del running[place]
 
 
-def _open(base: BaseModel, order: TrainingOrder) -> ConceptTrainer:
+def _open(
+    base: BaseModel, order: TrainingOrder, examiner: Examiner | None, segmenter: Segmenter | None, covariance: str
+) -> _Run:
     """Begin, or go on from the order's checkpoint; one that does not fit (of another release) means starting over."""
     prepared = prepare_pictures(
-        base, order.pictures, order.superclass, order.config, seed=order.seed, masks=order.masks
+        base,
+        order.pictures,
+        order.superclass,
+        order.config,
+        seed=order.seed,
+        masks=order.masks,
+        segmenter=segmenter,
     )
     trainer = ConceptTrainer(base, prepared, order.superclass, order.config, seed=order.seed, start=order.start)
     if order.resume_from is not None:
@@ -94,40 +109,82 @@ def _open(base: BaseModel, order: TrainingOrder) -> ConceptTrainer:
             trainer.restore(Checkpoint.load(order.resume_from))
         except CheckpointMismatch as mismatch:
             _log.warning("not resumed: %s", mismatch)
-    return trainer
+    validation = None
+    if examiner is not None:
+        validation = Validation(
+            examiner, order.pictures, order.superclass, order.config, seed=order.seed, should_stop=order.should_stop
+        )
+        validation.require(trainer.concept)
+    return _Run(order, trainer, validation, covariance)
 
 
-def _step(running: dict[int, ConceptTrainer], orders: Sequence[TrainingOrder]) -> dict[int, PermanentError]:
-    """Take one step of every training that runs, tell of it, and return the errors by place."""
+def _step(running: Mapping[int, _Run]) -> dict[int, PermanentError]:
+    """Take one step of every training that runs, let each tell of it, and return the errors by place."""
     if not running:
         return {}
-    errors: dict[int, PermanentError] = {}
-    for (place, trainer), error in zip(running.items(), step_together(list(running.values())), strict=True):
-        order = orders[place]
-        if error is not None:
-            errors[place] = error
-            continue
-        order.on_progress(trainer.step_count, order.config.steps, trainer.loss)
-        if trainer.step_count % order.config.checkpoint_every == 0 and trainer.step_count < order.config.steps:
-            order.on_checkpoint(trainer.step_count, _write_checkpoint(trainer, order))
-    return errors
+    errors = step_together([run.trainer for run in running.values()])
+    for run, error in zip(running.values(), errors, strict=True):
+        if error is None:
+            run.tell()
+    return {place: error for place, error in zip(running, errors, strict=True) if error is not None}
 
 
-def _write_checkpoint(trainer: ConceptTrainer, order: TrainingOrder) -> Path:
-    path = order.checkpoints / f"checkpoint-{trainer.step_count:06d}.safetensors"
-    trainer.checkpoint().save(path)
-    return path
+@dataclass(frozen=True)
+class _Run:
+    """One order under way."""
 
+    order: TrainingOrder
+    trainer: ConceptTrainer
+    validation: Validation | None
+    covariance: str
 
-def _concept_file(base: BaseModel, trainer: ConceptTrainer, covariance: str) -> ConceptFile:
-    return ConceptFile(
-        concept=trainer.concept,
-        base_model=base.name,
-        encoder_fingerprint=base.fingerprint,
-        covariance_sha256=covariance,
-        layer_widths=base.projections.widths,
-        key_lock=KeyLock(trainer.config.key_lock),
-        steps=trainer.step_count,
-        settings=asdict(trainer.config),
-        scores={"loss": round(trainer.loss, 6)},
-    )
+    def end(self) -> Outcome | None:
+        """Validate the step just done where that is due, and return what the training came to if it ends here."""
+        try:
+            if self.validation is not None and self.trainer.awaits_validation:
+                self.trainer.take(self.validation.scores(self.trainer.concept))
+                self._report()
+            if self.trainer.has_ended:
+                return self._concept_file()
+        except PermanentError as error:
+            return error
+        except Interrupted:  # in the middle of a validation, which the resumed training begins anew
+            return self._interrupted()
+        return self._interrupted() if self.order.should_stop() else None
+
+    def tell(self) -> None:
+        """Report the step just done, and write a checkpoint where one is due."""
+        trainer, config = self.trainer, self.order.config
+        self._report()
+        if trainer.step_count % config.checkpoint_every == 0 and trainer.step_count < config.steps:
+            self.order.on_checkpoint(trainer.step_count, self._write_checkpoint())
+
+    def _report(self) -> None:
+        self.order.on_progress(self.trainer.step_count, self.order.config.steps, self.trainer.metrics)
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(self.trainer.step_count, self._write_checkpoint())
+
+    def _write_checkpoint(self) -> Path:
+        path = self.order.checkpoints / f"checkpoint-{self.trainer.step_count:06d}.safetensors"
+        self.trainer.checkpoint().save(path)
+        return path
+
+    def _concept_file(self) -> ConceptFile:
+        trainer, base = self.trainer, self.trainer.base
+        best, scores = trainer.snapshot(), {}
+        if trainer.standing is not None:
+            best, scores = trainer.standing.best, trainer.standing.best_scores.metrics()
+        concept = Concept(superclass=trainer.concept.superclass, **best.concept).to(base.device)
+        return ConceptFile(
+            concept=concept,
+            base_model=base.name,
+            encoder_fingerprint=base.fingerprint,
+            covariance_sha256=self.covariance,
+            layer_widths=base.projections.widths,
+            key_lock=KeyLock(trainer.config.key_lock),
+            steps=best.step,
+            settings=asdict(trainer.config),
+            scores={"loss": round(best.loss, 6), **scores},
+            gate_bias=None if self.validation is None else self.validation.recommended_bias(concept),
+        )

@@ -13,7 +13,8 @@ from workers.engine.base_model import BaseModel
 from workers.engine.errors import PicturesInvalid
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.masks import attention_masks
-from workers.engine.pictures import to_pixels
+from workers.engine.perfusion.segmenter import Segmenter
+from workers.engine.pictures import to_pictures, to_pixels
 
 MAX_PICTURES = 32
 
@@ -39,8 +40,11 @@ def prepare_pictures(
     *,
     seed: int,
     masks: Tensor | None = None,
+    segmenter: Segmenter | None = None,
 ) -> TrainingPictures:
-    """Encode pictures and their mirror images once; ``masks`` (n, 1, H, W) replaces the model's own attention masks.
+    """Encode pictures and their mirror images once.
+
+    ``masks`` (n, 1, H, W) replace those of the segmenter, and these the model's own attention masks.
 
     Mirrored before encoding: latents of a mirror image are not the mirrored latents. Raises PicturesInvalid.
     """
@@ -48,6 +52,9 @@ def prepare_pictures(
         raise PicturesInvalid(f"{len(pictures)} pictures; from 1 to {MAX_PICTURES} can be learned from")
     pixels = to_pixels(pictures, base.native_size).to(base.device)  # (n, 3, height, width)
     latents = torch.cat([base.autoencoder.encode(pixels), base.autoencoder.encode(pixels.flip(-1))])
+    if masks is None and segmenter is not None and config.masked:
+        squares, texts = to_pictures(pixels), [template.format(superclass) for template in config.templates]
+        masks = segmenter.masks(squares, texts, (latents.shape[2], latents.shape[3]))
     if masks is not None:
         if masks.shape != (len(pictures), 1, *latents.shape[2:]):
             raise PicturesInvalid(f"masks have shape {tuple(masks.shape)}; one (1, H, W) per picture is due")
