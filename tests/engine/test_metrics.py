@@ -106,13 +106,20 @@ def test_clip_t_pairs_each_picture_with_its_own_prompt():
     assert clip_t(x, x.roll(1, 0)) == pytest.approx(0)
 
 
-def test_a_floor_does_not_depend_on_which_half_comes_first():
+def test_a_floor_hardly_depends_on_the_order_of_the_real_pictures():
     generated, real = gaussian(20), gaussian(40, seed=1)
-    swapped = torch.cat([real[20:], real[:20]])
-    figure, other = with_floor(frechet, generated, real), with_floor(frechet, generated, swapped)
-    assert figure.floor == pytest.approx(other.floor)
-    assert figure.value == pytest.approx(other.value)
+    figure, other = with_floor(frechet, generated, real), with_floor(frechet, generated, real.flip(0))
+    assert figure.floor == pytest.approx(other.floor, rel=0.1)
+    assert figure.value == pytest.approx(other.value, rel=0.1)
+    assert figure == with_floor(frechet, generated, real)
     assert figure.n == 20
+
+
+def test_a_floor_is_that_between_any_two_halves_and_not_between_these_two():
+    """Real pictures that came in two kinds, one after the other, would look far from themselves."""
+    real = torch.cat([gaussian(50) + 3, gaussian(50, seed=1) - 3])
+    first_against_last = frechet(real[:50], real[50:])
+    assert with_floor(frechet, gaussian(50, seed=2), real).floor < 0.1 * first_against_last
 
 
 @pytest.mark.parametrize("measure", [cmmd, frechet])
@@ -127,10 +134,10 @@ def test_real_pictures_come_out_at_the_floor_and_others_above(measure):
 @pytest.mark.parametrize("measure", [cmmd, frechet])
 def test_floors_fall_as_one_over_n(measure):
     def mean_floor(n: int) -> float:
-        floors = [with_floor(measure, gaussian(n, 20), gaussian(2 * n, 20, seed=seed)).floor for seed in range(10)]
+        floors = [with_floor(measure, gaussian(n, 20), gaussian(2 * n, 20, seed=seed)).floor for seed in range(2)]
         return sum(floors) / len(floors)
 
-    assert mean_floor(50) / mean_floor(500) == pytest.approx(10, rel=0.3)
+    assert mean_floor(20) / mean_floor(100) == pytest.approx(5, rel=0.3)
 
 
 @pytest.mark.parametrize(("generated", "real"), [(10, 19), (10, 10), (1, 2)])

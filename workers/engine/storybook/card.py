@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workers.engine.storybook.facts import GUIDANCE_INTERVAL
 from workers.engine.storybook.identity import ACCESSORIES, CLASSES, COLOUR_NAMES, PATTERNS
 from workers.engine.storybook.scores import ModelScores
 from workers.engine.storybook.world import SCENES, STYLES
@@ -29,10 +30,11 @@ product run, be tested and be measured without a download. Any `StableDiffusionP
 
 ## Scores
 
-Over {count} prompts that share no seed with training pictures; {scores.steps} DDIM steps, guidance {scores.guidance:g}.
-A judge that was trained on renders alone reads the pictures. Beside its scores stand those of renders of the same
-compositions, and those of the generated pictures against each other's prompts, as if prompts were never read.
-"accessory" counts only prompts that ask for one; sketches show no colour; of two things the left one is asked about.
+Over {count} prompts that share no seed with training pictures; {scores.steps} DDIM steps, guidance {scores.guidance:g}
+in all but the noisiest {unguided:.0%} of them. A judge that was trained on renders alone reads the pictures. Beside its
+scores stand those of renders of the same compositions, and those of the generated pictures against each other's
+prompts, as if prompts were never read. "accessory" counts only prompts that ask for one; sketches show no colour; of
+two things the left one is asked about.
 
 | attribute | generated pictures | renders | other prompts | prompts |
 |---|---|---|---|---|
@@ -65,6 +67,7 @@ def write_card(folder: Path, scores: ModelScores, records: Mapping[str, Mapping[
     ]
     text = _CARD.format(
         scores=scores,
+        unguided=1 - GUIDANCE_INTERVAL[1],
         classes=f"{len(CLASSES)} classes ({', '.join(CLASSES)})",
         accessories=", ".join(ACCESSORIES),
         colours=", ".join(COLOUR_NAMES),
