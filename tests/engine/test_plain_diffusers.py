@@ -13,14 +13,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lockstep.diffusers import Concepts
+from lockstep.diffusers import Concepts, sampling
 from tests.engine.conftest import BUNDLED_MODEL, random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.perfusion.concept import Concept, ConceptFile
+from workers.engine.storybook.facts import GUIDANCE_INTERVAL
 
-STEPS, GUIDANCE, SEED = 2, 3.0, 7
+STEPS, GUIDANCE, SEED = 3, 3.0, 7
 
 
 def posing_as(base: BaseModel, superclass: str, looks: str) -> Concept:
@@ -73,7 +74,8 @@ def stock_pipeline(folder: Path) -> StableDiffusionPipeline:
 
 def drawn_by_diffusers(pipe: StableDiffusionPipeline, **prompt: object) -> Image.Image:
     generator = torch.Generator().manual_seed(SEED)
-    answer = pipe(**prompt, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator)
+    how = sampling(pipe, steps=STEPS, guidance=GUIDANCE, interval=GUIDANCE_INTERVAL)
+    answer = pipe(**prompt, **how, generator=generator)
     picture: Image.Image = answer.images[0]
     return picture
 
@@ -117,6 +119,14 @@ def test_two_concepts_are_drawn_as_by_the_engine_each_with_its_own_bias(storyboo
     ours = drawn_by_the_engine(storybook, prompt, [("tom", tom, 0.5), ("rex", rex, 0.7)])
     theirs = drawn_by_diffusers(pipe, **concepts.prompt(prompt, gate_bias={"tom": 0.5, "rex": 0.7}))
     assert difference(ours, theirs) <= 1
+
+
+def test_guidance_that_acts_everywhere_is_the_pipelines_own(pipe, concepts):
+    embeds, seed = concepts.prompt("a <tom>"), torch.Generator
+    how = sampling(pipe, steps=3, guidance=GUIDANCE)
+    given = pipe(**embeds, **how, generator=seed().manual_seed(1)).images[0]
+    plain = pipe(**embeds, num_inference_steps=3, guidance_scale=GUIDANCE, generator=seed().manual_seed(1)).images[0]
+    assert difference(given, plain) == 0
 
 
 @pytest.mark.parametrize(

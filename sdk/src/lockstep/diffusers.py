@@ -5,7 +5,8 @@
     pipe = StableDiffusionPipeline.from_pretrained("models/storybook")
     concepts = Concepts(pipe, covariance="models/storybook/covariance.safetensors")
     concepts.load("tom-v1.safetensors", name="tom")
-    picture = pipe(**concepts.prompt("<tom> on the beach", gate_bias=0.6)).images[0]
+    how = sampling(pipe, steps=20, guidance=3.0, interval=(0, 0.85))
+    picture = pipe(**concepts.prompt("<tom> on the beach", gate_bias=0.6), **how).images[0]
 
 ``prompt`` encodes the text with a concept's embedding at its placeholder, takes the concept's direction out, and adds
 one column for each loaded concept: how far its gate is open at each token. The cross-attention layers project what is
@@ -180,6 +181,25 @@ class Concepts:
         full = self._pipe.text_encoder.dtype == torch.float32
         if full and said["encoder"] != _fingerprint(self._pipe):
             raise ValueError(f"{learned}, which has another text encoder")
+
+
+def sampling(
+    pipe: StableDiffusionPipeline, *, steps: int, guidance: float, interval: tuple[float, float] = (0, 1)
+) -> dict[str, Any]:
+    """Return what to call the pipeline with so that guidance acts in an interval only: a model's `guidance_interval`.
+
+    Its ends are shares of the noise levels, 1 being pure noise.
+    """
+    pipe.scheduler.set_timesteps(steps)
+    least, most = (share * pipe.scheduler.config.num_train_timesteps for share in interval)
+    # Where it does not act, hardly above 1: at 1 the pipeline would leave out a half that other steps need.
+    scales = [guidance if least <= t < most else 1 + 1e-6 for t in pipe.scheduler.timesteps.tolist()]
+
+    def next_scale(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipe._guidance_scale = scales[min(step + 1, steps - 1)]
+        return tensors
+
+    return {"num_inference_steps": steps, "guidance_scale": scales[0], "callback_on_step_end": next_scale}
 
 
 class _EditedCrossAttention:
