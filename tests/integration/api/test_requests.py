@@ -112,7 +112,9 @@ def test_a_job_is_canceled_by_a_key_that_could_have_made_it(acme):
 
 
 @pytest.mark.parametrize(
-    "header", [None, "", "Bearer", f"Bearer {keys.new_key()}", f"Bearer {MALFORMED}", "Basic YTpi", "Bearer é"]
+    "header",
+    [None, "", "Bearer", f"Bearer {keys.new_key()}", f"Bearer {MALFORMED}", "Basic YTpi", "Bearer é"],
+    ids=["none", "empty", "no key", "unknown key", "malformed key", "another scheme", "not ASCII"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_without_a_key_that_works_nothing_is_answered(url, header, method):

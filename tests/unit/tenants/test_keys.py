@@ -18,7 +18,11 @@ def test_one_wrong_character_is_told_offline(place):
     assert not keys.is_well_formed(key[:place] + wrong + key[place + 1 :])
 
 
-@pytest.mark.parametrize("key", ["", "lk_live_", "sk_live_" + "0" * 46, keys.new_key()[:-1], keys.new_key() + "0"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "lk_live_", "sk_live_" + "0" * 46, keys.new_key()[:-1], keys.new_key() + "0"],
+    ids=["empty", "bare prefix", "another prefix", "short", "long"],
+)
 def test_what_is_no_key_is_told_offline(key):
     assert not keys.is_well_formed(key)
 
