@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
-from workers.engine.perfusion.concept import Concept
+from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.quiet import silence_loading
 
 BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
@@ -80,6 +81,18 @@ def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat", keys:
     learned_keys = draw(base.projections.total_width) if keys else None
     first, *others = embedding.split(base.text.widths)
     return Concept(values, target, first, s, superclass, learned_keys, others[0] if others else None)
+
+
+def concept_file(base: BaseModel, concept: Concept | None = None, **said: Any) -> ConceptFile:
+    """A concept as a training on this model would save it; ``said`` is what else the file says."""
+    return ConceptFile(
+        concept=concept or random_concept(base, 1, superclass="teddy bear"),
+        base_model=base.name,
+        encoder_fingerprint=base.fingerprint,
+        covariance_sha256=base.covariance_sha256,
+        layer_widths=base.projections.widths,
+        **said,
+    )
 
 
 def random_pictures(count: int, size: int = 16) -> list[Image.Image]:

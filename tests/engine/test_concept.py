@@ -9,26 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.engine.conftest import random_concept
+from tests.engine.conftest import concept_file, random_concept
 from tests.engine.full_size import SD15, SDXL, FullSize
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import ConceptBaseMismatch, ConceptUnreadable, TrainingDiverged
 from workers.engine.perfusion.concept import FORMAT, ConceptFile, KeyLock, concept_size_bytes
-
-
-def concept_file(base: BaseModel) -> ConceptFile:
-    return ConceptFile(
-        concept=random_concept(base, 1, superclass="teddy bear"),
-        base_model=base.name,
-        encoder_fingerprint=base.fingerprint,
-        covariance_sha256=base.covariance_sha256,
-        layer_widths=base.projections.widths,
-        key_lock=KeyLock.GLOBAL,
-        steps=400,
-        settings={"steps": 400, "templates": ["a {}"]},
-        scores={"loss": 0.25},
-        gate_bias=0.65,
-    )
 
 
 def rewrite(
@@ -53,7 +38,14 @@ def rewrite(
 
 
 def test_a_file_comes_back_in_half_precision_with_all_its_facts(tiny: BaseModel, tmp_path: Path) -> None:
-    file = concept_file(tiny)
+    file = concept_file(
+        tiny,
+        key_lock=KeyLock.GLOBAL,
+        steps=400,
+        settings={"steps": 400, "templates": ["a {}"]},
+        scores={"loss": 0.25},
+        gate_bias=0.65,
+    )
     size = file.save(tmp_path / "tom.safetensors")
     again = ConceptFile.load(tmp_path / "tom.safetensors")
     assert size == (tmp_path / "tom.safetensors").stat().st_size
@@ -94,7 +86,7 @@ def test_a_concept_for_sdxl_comes_back_with_an_embedding_for_each_encoder(tmp_pa
 
 
 def test_learned_keys_come_back_with_their_concept(tmp_path: Path, tiny: BaseModel) -> None:
-    file = replace(concept_file(tiny), concept=random_concept(tiny, 1, keys=True), key_lock=KeyLock.TRAINED)
+    file = concept_file(tiny, random_concept(tiny, 1, keys=True), key_lock=KeyLock.TRAINED)
     file.save(tmp_path / "tom")
     again = ConceptFile.load(tmp_path / "tom").concept
     assert file.concept.key_outputs is not None
@@ -184,7 +176,7 @@ def test_a_concept_whose_vectors_are_not_the_encoder_s_is_refused(tiny: BaseMode
         superclass_encoding=concept.superclass_encoding[:8],
     )
     with pytest.raises(ConceptBaseMismatch, match="text encoder"):
-        tiny.adopt(replace(concept_file(tiny), concept=narrow))
+        tiny.adopt(concept_file(tiny, narrow))
 
 
 def test_what_could_not_be_read_back_is_not_written(tiny: BaseModel, tmp_path: Path) -> None:

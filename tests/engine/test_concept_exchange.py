@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from core.catalog.facts import ConceptSpace, read_facts
 from core.concepts import header
-from tests.engine.conftest import BUNDLED_MODEL, random_concept
+from tests.engine.conftest import BUNDLED_MODEL, concept_file
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion import concept
-from workers.engine.perfusion.concept import ConceptFile, KeyLock
+from workers.engine.perfusion.concept import KeyLock
 from workers.engine.prepare import concept_space
-
-
-def concept_file(base: BaseModel) -> ConceptFile:
-    return ConceptFile(
-        concept=random_concept(base, 1, superclass="teddy bear"),
-        base_model=base.name,
-        encoder_fingerprint=base.fingerprint,
-        covariance_sha256=base.covariance_sha256,
-        layer_widths=base.projections.widths,
-        steps=400,
-        settings={"templates": ["a {}"]},
-        scores={"loss": 0.25},
-    )
 
 
 def test_a_file_that_the_engine_saves_is_read_with_its_facts(tiny: BaseModel, tmp_path: Path):
     for key_lock in (KeyLock.LOCAL, KeyLock.GLOBAL):
-        replace(concept_file(tiny), key_lock=key_lock).save(tmp_path / "tom")
+        concept_file(tiny, key_lock=key_lock, steps=400, scores={"loss": 0.25}).save(tmp_path / "tom")
         read = header.read_header((tmp_path / "tom").read_bytes())
         assert (read.base_model, read.superclass, read.key_lock) == ("tiny", "teddy bear", key_lock.value)
         assert read.scores == {"loss": 0.25}

@@ -11,10 +11,10 @@ from safetensors import safe_open
 
 from core.concepts.header import MEDIA_TYPE
 from tests.concept_files import tensor_shapes
-from tests.engine.conftest import BUNDLED_MODEL, random_concept
+from tests.engine.conftest import BUNDLED_MODEL, concept_file, random_concept
 from tests.engine.full_size import SD15, SDXL
 from workers.engine.base_model import BaseModel
-from workers.engine.perfusion.concept import FORMAT, ConceptFile, KeyLock, concept_size_bytes
+from workers.engine.perfusion.concept import FORMAT, KeyLock, concept_size_bytes
 
 PAGE = (Path(__file__).parents[2] / "docs" / "concept-files.md").read_text()
 OPTIONAL = {"key_outputs", "embedding_2"}
@@ -23,14 +23,7 @@ OPTIONAL = {"key_outputs", "embedding_2"}
 @pytest.fixture(scope="module")
 def saved(storybook: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "tom-v1.safetensors"
-    ConceptFile(
-        concept=random_concept(storybook, 1),
-        base_model=storybook.name,
-        encoder_fingerprint=storybook.fingerprint,
-        covariance_sha256=storybook.covariance_sha256,
-        layer_widths=storybook.projections.widths,
-        gate_bias=0.6,
-    ).save(path)
+    concept_file(storybook, random_concept(storybook, 1), gate_bias=0.6).save(path)
     return path
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lockstep.diffusers import Concepts, sampling
-from tests.engine.conftest import BUNDLED_MODEL, random_concept
+from tests.engine.conftest import BUNDLED_MODEL, concept_file, random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest, generate
@@ -33,13 +33,7 @@ def posing_as(base: BaseModel, superclass: str, looks: str) -> Concept:
 
 
 def saved(base: BaseModel, concept: Concept, path: Path) -> Path:
-    ConceptFile(
-        concept=concept,
-        base_model=base.name,
-        encoder_fingerprint=base.fingerprint,
-        covariance_sha256=base.covariance_sha256,
-        layer_widths=base.projections.widths,
-    ).save(path)
+    concept_file(base, concept).save(path)
     return path
 
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from tests.engine.conftest import edit_json, load, random_concept, random_pictures
+from tests.engine.conftest import concept_file, edit_json, load, random_pictures
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
@@ -160,14 +160,8 @@ def drawn_pictures(base: BaseModel, requests: list[GenerationRequest]) -> list[n
 
 def test_a_concept_of_one_family_is_refused_by_the_other(tiny: BaseModel, tiny_xl: BaseModel) -> None:
     for own, other in ((tiny, tiny_xl), (tiny_xl, tiny)):
-        file = ConceptFile(
-            concept=random_concept(own, 1),
-            base_model=own.name,
-            encoder_fingerprint=own.fingerprint,
-            covariance_sha256=own.covariance_sha256,
-            layer_widths=own.projections.widths,
-        )
-        assert own.adopt(file).superclass == "cat"
+        file = concept_file(own)
+        assert own.adopt(file).superclass == "teddy bear"
         with pytest.raises(ConceptBaseMismatch, match="text encoder"):
             other.adopt(replace(file, encoder_fingerprint=other.fingerprint))  # even if it lies
 
