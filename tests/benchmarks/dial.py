@@ -7,7 +7,6 @@ the fullest caption in the concept's place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,7 @@ import torch
 from tests.benchmarks.report import Report, argument_parser, print_table
 from tests.benchmarks.subjects import (
     Subject,
-    draw_requests,
+    at_the_models_dial,
     identity_share,
     images,
     in_processes,
@@ -34,7 +33,7 @@ from workers.engine.generation import GenerationRequest
 from workers.engine.metrics import ClipGrader, clip_t
 from workers.engine.quiet import silence_loading
 from workers.engine.storybook.captions import fullest_caption
-from workers.engine.storybook.drawing import load_model
+from workers.engine.storybook.drawing import draw_requests, load_model
 from workers.engine.storybook.facts import GUIDANCE
 from workers.engine.storybook.judges import IdentityJudge, Pictures
 from workers.engine.storybook.sheet import write_grid
@@ -99,9 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def learn_and_draw(model: Path, subject: Subject, *, size: Size) -> Drawn:
     """Learn one individual; draw every prompt at every bias, and with the caption in its place."""
-    base, dials = load_model(model), json.loads((model / "lockstep.json").read_text())
-    concept = base.adopt(learn(base, subject, steps=size.concept_steps))
-    use = ConceptUse("it", concept, gate_bias=0.0, gate_temperature=dials["gate_temperature"])
+    base = load_model(model)
+    use = at_the_models_dial(base, model, "it", learn(base, subject, steps=size.concept_steps))
     return Drawn(
         tuple(_draw(base, "a <it>", (replace(use, gate_bias=bias),), size) for bias in size.biases),
         _draw(base, fullest_caption(subject.identity), (), size),

@@ -8,7 +8,6 @@ fullest captions in the concepts' places. Judges look at the part of the picture
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from tests.benchmarks.families import (
     render,
 )
 from tests.benchmarks.report import Report, argument_parser, print_table
-from tests.benchmarks.subjects import CANDIDATES, draw_requests, in_processes, learn
+from tests.benchmarks.subjects import CANDIDATES, at_the_models_dial, in_processes, learn
 from workers.engine import conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
@@ -42,7 +41,7 @@ from workers.engine.generation import GenerationRequest
 from workers.engine.perfusion.edit import edit_coefficients
 from workers.engine.quiet import silence_loading
 from workers.engine.storybook.captions import fullest_caption
-from workers.engine.storybook.drawing import load_model
+from workers.engine.storybook.drawing import draw_requests, load_model
 from workers.engine.storybook.facts import GUIDANCE
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictures
 from workers.engine.storybook.sheet import write_grid
@@ -93,10 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def learn_and_draw(model: Path, family: Family, *, size: Size) -> Drawn:
     """Learn each member by itself; draw every arrangement in every way from the same noise."""
-    base, dials = load_model(model), json.loads((model / "lockstep.json").read_text())
-    bias, temperature = dials["gate_bias"]["local"], dials["gate_temperature"]
+    base = load_model(model)
     uses = {
-        role: ConceptUse(role, base.adopt(learn(base, subject, steps=size.concept_steps)), bias, temperature)
+        role: at_the_models_dial(base, model, role, learn(base, subject, steps=size.concept_steps))
         for role, subject in family.items()
     }
     drawn: Drawn = {}

@@ -6,7 +6,6 @@ same noise by every model, with the concept and, beside it, with the fullest cap
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.benchmarks.report import Report, print_table
 from tests.benchmarks.subjects import (
     CANDIDATES,
     Subject,
-    draw_requests,
+    at_the_models_dial,
     identity_share,
     in_processes,
     learn,
@@ -31,7 +30,7 @@ from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest
 from workers.engine.metrics import ClipGrader
 from workers.engine.storybook.captions import fullest_caption
-from workers.engine.storybook.drawing import load_model
+from workers.engine.storybook.drawing import draw_requests, load_model
 from workers.engine.storybook.judges import IdentityJudge, Pictures
 from workers.engine.storybook.sheet import write_grid
 
@@ -105,14 +104,10 @@ def learn_and_draw(models: Models, subject: Subject, size: Size) -> dict[str, Pi
     """Learn one individual on the teacher; return what every model makes of the concept and of the caption."""
     teacher = load_model(models.teacher)
     file = learn(teacher, subject, steps=size.concept_steps)
-    dials = json.loads((models.teacher / "lockstep.json").read_text())
     drawn = {}
     for name, path in {"teacher": models.teacher, **models.students}.items():
         base = teacher if path == models.teacher else load_model(path)
-        concept = base.adopt(file)
-        use = ConceptUse(
-            "it", concept, gate_bias=dials["gate_bias"]["local"], gate_temperature=dials["gate_temperature"]
-        )
+        use = at_the_models_dial(base, models.teacher, "it", file)
         drawn[f"{name}, concept"] = _draw(base, path, "a <it>", (use,), size)
         drawn[f"{name}, caption"] = _draw(base, path, fullest_caption(subject.identity), (), size)
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from workers.engine.base_model import BaseModel
-from workers.engine.generation import GenerationRequest, generate
+from workers.engine.conditioning import ConceptUse
 from workers.engine.metrics import ClipGrader, clip_i, with_floor
 from workers.engine.perfusion.concept import ConceptFile
 from workers.engine.perfusion.training import TrainingOrder, train_concept
@@ -86,13 +87,10 @@ def learn(teacher: BaseModel, subject: Subject, *, steps: int | None = None) -> 
         return train_concept(teacher, order)
 
 
-def draw_requests(base: BaseModel, requests: Sequence[GenerationRequest]) -> Pictures:
-    """Draw one picture for each request: (N, side, side, 3); raises the EngineError of one that can't be drawn."""
-    answers = generate(base, requests, batch_size=16, on_progress=lambda _done, _due: None, should_stop=lambda: False)
-    errors = [answer for answer in answers if isinstance(answer, Exception)]
-    if errors:
-        raise errors[0]
-    return np.stack([np.asarray(answer) for answer in answers])
+def at_the_models_dial(base: BaseModel, folder: Path, name: str, file: ConceptFile) -> ConceptUse:
+    """Return a concept as prompts of the model in ``folder`` use it by default, with the local key lock."""
+    dials = json.loads((folder / "lockstep.json").read_text())
+    return ConceptUse(name, base.adopt(file), dials["gate_bias"]["local"], dials["gate_temperature"])
 
 
 def identity_share(judge: IdentityJudge, shown: Sequence[Subject], drawn: Sequence[Pictures]) -> float:

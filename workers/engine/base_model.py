@@ -193,9 +193,13 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _segmenter(said: object, folder: Path) -> str | None:
-    if said is None or isinstance(said, str):
-        return None if said is None else beside(folder, said)
-    raise ModelUnreadable(f"segmenter: a folder or a hub id is due, not {said!r}")
+    match said:
+        case None:
+            return None
+        case str():
+            return beside(folder, said)
+        case _:
+            raise ModelUnreadable(f"segmenter: a folder or a hub id is due, not {said!r}")
 
 
 def _interval(shares: object) -> tuple[float, float]:

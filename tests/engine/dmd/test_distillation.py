@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 
 from tests.engine.conftest import load
+from tests.engine.dmd.pairs import draw_some_pairs
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.distillation import Distillation, RealPictures, Student, distill
 from workers.engine.dmd.networks import weights_digest
 from workers.engine.dmd.student_model import export_student
-from workers.engine.dmd.teacher_pairs import PairPlan, TeacherPairs, draw_shard
+from workers.engine.dmd.teacher_pairs import TeacherPairs
 from workers.engine.errors import CheckpointMismatch, Interrupted, PlaceholderUnknown, SettingsInvalid, TrainingDiverged
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.pictures import load_picture
@@ -41,9 +42,7 @@ CONFIG = DistillationConfig(
 @pytest.fixture(scope="module")
 def pairs(tiny: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> TeacherPairs:
     folder = tmp_path_factory.mktemp("pairs")
-    plan = PairPlan.of(tiny, PROMPTS, count=4, seed=0, steps=2, guidance=3.0, shards=1)
-    plan.save(folder)
-    draw_shard(tiny, plan, 0, folder, batch_size=4, on_progress=lambda *_: None, should_stop=lambda: False)
+    draw_some_pairs(tiny, PROMPTS, folder, count=4)
     return TeacherPairs.load(tiny, folder)
 
 

@@ -12,13 +12,13 @@ import psutil
 import pytest
 import torch
 
+from tests.engine.dmd.pairs import draw_some_pairs
 from tests.engine.dmd.test_processes import assert_close, distance
 from tests.waiting import is_alive
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.order import DistillationOrder, FinishedStudent, carry_out
 from workers.engine.dmd.student_file import load_student
 from workers.engine.dmd.student_model import StudentFacts
-from workers.engine.dmd.teacher_pairs import PairPlan, draw_shard
 from workers.engine.errors import CheckpointMismatch, Interrupted, ProcessesLost, SettingsInvalid
 from workers.engine.pictures import load_picture
 from workers.engine.tensor_file import read_tensors
@@ -71,9 +71,7 @@ def order(tiny: BaseModel, tiny_folder: Path, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("order")
     pairs = folder / "pairs"
     pairs.mkdir()
-    plan = PairPlan.of(tiny, PROMPTS, count=4, seed=0, steps=2, guidance=3.0, shards=1)
-    plan.save(pairs)
-    draw_shard(tiny, plan, 0, pairs, batch_size=4, on_progress=lambda *_: None, should_stop=lambda: False)
+    draw_some_pairs(tiny, PROMPTS, pairs, count=4)
     return DistillationOrder(
         str(tiny_folder), PROMPTS, SETTINGS, pairs, seed=0, resume_from=None, folder=folder / "alone"
     )

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.engine.conftest import load, random_concept
+from tests.engine.dmd.pairs import draw_some_pairs
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.dmd.distillation import Distillation, RealPictures, Student, distill
 from workers.engine.dmd.material import PromptContexts
 from workers.engine.dmd.student_file import load_student, save_student
 from workers.engine.dmd.student_model import export_student
-from workers.engine.dmd.teacher_pairs import PairPlan, TeacherPairs, draw_shard
+from workers.engine.dmd.teacher_pairs import TeacherPairs
 from workers.engine.generation import GenerationRequest, generate
 from workers.engine.sampling import initial_noise, sample_ddim
 
@@ -27,9 +28,7 @@ SETTINGS = {"steps": 2, "batch_size": 2, "critic_ratio": 1, "lr": 1e-3, "gan_wei
 @pytest.fixture(scope="module")
 def pairs(tiny_xl: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> TeacherPairs:
     folder = tmp_path_factory.mktemp("pairs")
-    plan = PairPlan.of(tiny_xl, PROMPTS, count=2, seed=5, steps=2, guidance=3.0, shards=1)
-    plan.save(folder)
-    draw_shard(tiny_xl, plan, 0, folder, batch_size=2, on_progress=lambda *_: None, should_stop=lambda: False)
+    draw_some_pairs(tiny_xl, PROMPTS, folder, count=2, seed=5)
     return TeacherPairs.load(tiny_xl, folder)
 
 

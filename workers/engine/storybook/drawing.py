@@ -55,6 +55,19 @@ def draw_in_processes(folder: Path, prompts: Sequence[str], how: Drawing, *, pro
     return np.stack([drawn[number % processes][number // processes] for number, _ in numbered])
 
 
+def draw_requests(base: BaseModel, requests: Sequence[GenerationRequest]) -> Pictures:
+    """Draw one picture for each request: (N, side, side, 3); raises the EngineError of one that can't be drawn."""
+    answers = generate(
+        base, requests, batch_size=_BATCH, on_progress=lambda _done, _due: None, should_stop=lambda: False
+    )
+    pictures = []
+    for answer in answers:
+        if not isinstance(answer, Image.Image):
+            raise answer
+        pictures.append(np.asarray(answer))
+    return np.stack(pictures)
+
+
 def _draw_alone(folder: Path, numbered: Sequence[tuple[int, str]], how: Drawing) -> Pictures:
     torch.set_num_threads(1)
     silence_loading()
@@ -67,12 +80,4 @@ def _draw(base: BaseModel, numbered: Sequence[tuple[int, str]], how: Drawing) ->
         GenerationRequest(prompt, how.first_seed + number, how.steps, how.guidance, side, side)
         for number, prompt in numbered
     ]
-    answers = generate(
-        base, requests, batch_size=_BATCH, on_progress=lambda _done, _due: None, should_stop=lambda: False
-    )
-    pictures = []
-    for answer in answers:
-        if not isinstance(answer, Image.Image):
-            raise answer
-        pictures.append(np.asarray(answer))
-    return np.stack(pictures)
+    return draw_requests(base, requests)
