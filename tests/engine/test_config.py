@@ -33,6 +33,7 @@ def test_a_list_of_numbers_takes_whole_ones_too() -> None:
         ({"batch_size": 65}, "from 1 to 64"),
         ({"value_lr": float("nan")}, "value_lr"),
         ({"gate_temperature": 0.0}, "gate_temperature"),
+        ({"decay_share": 1.5}, "decay_share must be from 0 to 1"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"validate_every": 0}, "validate_every"),
         ({"patience": 0}, "patience"),

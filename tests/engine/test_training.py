@@ -123,6 +123,20 @@ def test_the_first_steps_of_adam_are_the_two_learning_rates(tiny: BaseModel) -> 
         torch.testing.assert_close(moved[moved > 0].median(), torch.tensor(rate), rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("decay_share", "shares"), [(0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5]), (1.0, [1, 0.75, 0.5, 0.25])]
+)
+def test_both_rates_fall_to_nothing_over_the_last_share_of_the_steps(
+    tiny: BaseModel, decay_share: float, shares: list[float]
+) -> None:
+    config = replace(tiny.perfusion, steps=4, value_lr=0.04, embedding_lr=0.008, decay_share=decay_share)
+    training, rates = trainer(tiny, config), []
+    for _ in shares:
+        step(training)
+        rates.append([group["lr"] for group in training.optimizer.param_groups])
+    assert rates == [[pytest.approx(0.04 * share), pytest.approx(0.008 * share)] for share in shares]
+
+
 def test_training_lowers_the_loss_on_noise_it_has_not_seen(tiny: BaseModel) -> None:
     config = PerfusionConfig(batch_size=32, templates=("a {}",), masked=False, flip=False)
     pictures = prepare_pictures(tiny, random_pictures(1), "cat", config, seed=0)
@@ -143,7 +157,7 @@ def test_training_lowers_the_loss_on_noise_it_has_not_seen(tiny: BaseModel) -> N
 def test_a_training_resumed_from_its_checkpoint_ends_bit_for_bit_as_an_unbroken_one(
     tiny: BaseModel, tmp_path: Path
 ) -> None:
-    config = replace(tiny.perfusion, steps=7, checkpoint_every=3)
+    config = replace(tiny.perfusion, steps=7, checkpoint_every=3, decay_share=0.8)
     whole, resumed = Events(), Events()
     expected = whole.train(tiny, tmp_path, config=config)
     assert [step for step, _ in whole.checkpoints] == [3, 6]

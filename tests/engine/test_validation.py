@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from core.catalog.facts import ModelFacts
 from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, load, random_concept, random_pictures
 from tests.engine.test_training import Events, assert_same
 from workers.engine.base_model import BaseModel
@@ -220,6 +221,13 @@ def test_a_card_names_what_to_validate_with_relative_to_its_folder(tiny_folder: 
     for wrong in ({}, {"clip": 3}, {"clip": "c", "steps": "8"}, {"clip": "c", "student": 1}, "clip"):
         with pytest.raises(ModelUnreadable, match="how to validate"):
             read(wrong)
+
+
+def test_a_card_that_is_silent_is_drawn_with_as_the_product_draws_with_it(tmp_path: Path) -> None:
+    drawn, assumed = ValidationFacts.of({"validation": {"clip": "openai/clip"}}, tmp_path), ModelFacts(name="silent")
+    assert drawn is not None
+    assert (drawn.steps, drawn.guidance) == (assumed.default_steps, assumed.default_guidance)
+    assert (drawn.gate_bias, drawn.gate_temperature) == (assumed.gate_bias, assumed.gate_temperature)
 
 
 def test_a_validation_is_due_once_at_its_step_and_at_the_last(validated: BaseModel) -> None:

@@ -41,6 +41,7 @@ class PerfusionConfig(TrainingSettings):
     batch_size: int = 16  # likewise
     value_lr: float = 0.03  # for o* of the values
     embedding_lr: float = 0.006  # for the concept's token embedding
+    decay_share: float = 0.0  # of the steps, the last, over which both rates fall to nothing
     gate_bias: float = 0.75  # the ablation on p. 9 prefers a high bias while training
     gate_temperature: float = 0.1
     target_input_decay: float = 0.99  # i* <- decay i* + (1 - decay) * the batch's mean encoding
@@ -60,6 +61,7 @@ class PerfusionConfig(TrainingSettings):
         require(1 <= self.batch_size <= 64, "batch_size must be from 1 to 64")
         require(0 < self.value_lr <= 1, "value_lr must be above 0 and at most 1")
         require(0 <= self.embedding_lr <= 1, "embedding_lr must be from 0 to 1")
+        require(0 <= self.decay_share <= 1, "decay_share must be from 0 to 1")
         require(0 <= self.gate_bias <= 1, "gate_bias must be from 0 to 1")
         require(0.01 <= self.gate_temperature <= 1, "gate_temperature must be from 0.01 to 1")
         require(0 <= self.target_input_decay < 1, "target_input_decay must be from 0 to below 1")

@@ -72,9 +72,10 @@ class ConceptTrainer:
         self.concept = _to_learn(base, start or initial_concept(base, superclass, config.templates), config.key_lock)
         self._start = "superclass" if start is None else start.digest
         self._learned = _learned(self.concept)
-        rates = dict.fromkeys(("embedding", "embedding_2"), config.embedding_lr)
+        self._rates = dict.fromkeys(self._learned, config.value_lr)
+        self._rates |= dict.fromkeys(self._rates.keys() & {"embedding", "embedding_2"}, config.embedding_lr)
         self.optimizer = torch.optim.AdamW(
-            [{"params": [vector], "lr": rates.get(name, config.value_lr)} for name, vector in self._learned.items()],
+            [{"params": [vector], "lr": self._rates[name]} for name, vector in self._learned.items()],
             weight_decay=0,  # decay would pull o* towards zero, not towards W_V s
         )
 
@@ -108,6 +109,8 @@ class ConceptTrainer:
 
     def learn(self, loss: Tensor) -> None:
         """Step along the gradients that `loss` has left; raises TrainingDiverged before anything broken is taken in."""
+        for rate, group in zip(self._rates.values(), self.optimizer.param_groups, strict=True):
+            group["lr"] = rate * self._rate_share
         self.step_count += 1
         value = float(loss.detach())
         gradients = [vector.grad for vector in self._learned.values() if vector.grad is not None]
@@ -158,6 +161,12 @@ class ConceptTrainer:
         """Return a copy of the concept as it stands."""
         concept = {name: tensor.detach().clone() for name, tensor in self.concept.tensors().items()}
         return Snapshot(self.step_count, self.loss, concept)
+
+    @property
+    def _rate_share(self) -> float:
+        """The share of the learning rates that the next step takes."""
+        falling = self.config.decay_share * self.config.steps
+        return min(1.0, (self.config.steps - self.step_count) / max(1.0, falling))
 
     @property
     def has_ended(self) -> bool:
