@@ -53,8 +53,8 @@ class Settings(BaseSettings):
 
     pool: str = Field(default="gpu", description="The pool a worker serves and new jobs go to.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("models/storybook",),
-        description="Base models to register at start: diffusers folders or hub ids, comma-separated.",
+        default=("models/storybook", "models/storybook-student"),
+        description="Models to register at start, the default first: diffusers folders or hub ids, comma-separated.",
     )
     device: str = Field(default="auto", description="The engine's device: `auto`, `cpu`, `cuda`, `cuda:1`, ...")
     distillation_processes: int = Field(
