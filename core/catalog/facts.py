@@ -66,15 +66,15 @@ class ModelFacts(BaseModel):
         """A model may say less than every lock's."""
         return _GATE_BIAS | bias
 
-    def as_student(self, name: str, timesteps: tuple[int, ...]) -> ModelFacts:
+    def as_student(self, name: str, student: StudentFacts) -> ModelFacts:
         """The facts of a student of this model: everything but how it draws is its teacher's."""
         own = {
             "name": name,
-            "default_steps": len(timesteps),
+            "default_steps": len(student.timesteps),
             "default_guidance": 1.0,
             "prompts": 0,
             "distillation": {},
-            "student": StudentFacts(teacher=self.name, timesteps=timesteps),
+            "student": student,
         }
         return self.model_copy(update=own)
 
@@ -83,13 +83,14 @@ def read_facts(location: str) -> ModelFacts:
     """The facts of a model folder, with what its family has for those it leaves out.
 
     A folder that has no name for itself goes by its own. So does a hub id, which is taken for a Stable Diffusion
-    1.x/2.x model, as its files are not looked at here.
+    1.x/2.x model, as its files are not looked at here. A student's folder says how its teacher draws, too.
     """
     folder = Path(location)
     said = _read_json(folder / _FILE)
     assumed = _FAMILIES.get(str(_read_json(folder / _INDEX).get("_class_name")), {})
     assumed = {"name": location.rstrip("/").rsplit("/", 1)[-1].lower(), **assumed}
-    return ModelFacts.model_validate({**assumed, **said, "prompts": _count_prompts(folder / _PROMPTS)})
+    facts = ModelFacts.model_validate({**assumed, **said, "prompts": _count_prompts(folder / _PROMPTS)})
+    return facts if facts.student is None else facts.as_student(facts.name, facts.student)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

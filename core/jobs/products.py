@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.catalog import statements as catalog
-from core.catalog.facts import ModelFacts
+from core.catalog.facts import ModelFacts, StudentFacts
 from core.concepts import statements as concepts
 from core.concepts.models import ConceptVersion
 from core.errors import ModelNameTaken
@@ -87,7 +87,8 @@ def keep_student(session: Session, params: DistillationParams, *, file_id: str, 
     Raises ModelNameTaken when another distillation has made it meanwhile.
     """
     teacher = session.scalars(catalog.model_named(params.model_id)).one()
-    facts = ModelFacts.model_validate(teacher.facts).as_student(params.student_name, timesteps)
+    known = ModelFacts.model_validate(teacher.facts)
+    facts = known.as_student(params.student_name, StudentFacts(teacher=known.name, timesteps=timesteps))
     made = catalog.complete_student(params.student_id, file_id=file_id, facts=facts.model_dump(mode="json"))
     if session.execute(made).one_or_none() is None:
         raise ModelNameTaken(f"The student {params.student_name!r} was made by another distillation.")
