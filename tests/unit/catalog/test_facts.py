@@ -46,8 +46,9 @@ def test_facts_that_are_none_stop_the_start(tmp_path: Path):
 
 def test_a_students_folder_is_drawn_with_as_the_student_was_distilled(tmp_path: Path):
     told = {"teacher": "large", "timesteps": [999, 499]}
-    card = {"name": "fast", "default_steps": 50, "default_guidance": 7.5, "size": 256, "student": told}
-    facts = read_facts(model(tmp_path, **card))
+    facts = read_facts(
+        model(tmp_path, name="fast", default_steps=50, default_guidance=7.5, size=256, student=told),
+    )
     assert (facts.name, facts.size) == ("fast", 256)
     assert (facts.default_steps, facts.default_guidance, facts.prompts) == (2, 1.0, 0)
     assert facts.student == StudentFacts(teacher="large", timesteps=(999, 499))
