@@ -81,22 +81,24 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _sampling(base: BaseModel, steps: int) -> Callable[[], object]:
     """Return what draws the latents of one guided picture, its prompt being encoded already."""
-    return partial(
-        sample_ddim,
-        base.denoiser,
-        initial_noise([0], base.latent_shape(base.native_size, base.native_size)),
-        _encoded(base, PROMPT),
-        _encoded(base, ""),
-        steps=steps,
-        guidance=[GUIDANCE],
-        on_step=lambda: None,
-        should_stop=lambda: False,
+    return torch.inference_mode()(
+        partial(
+            sample_ddim,
+            base.denoiser,
+            initial_noise([0], base.latent_shape(base.native_size, base.native_size)),
+            _encoded(base, PROMPT),
+            _encoded(base, ""),
+            steps=steps,
+            guidance=[GUIDANCE],
+            on_step=lambda: None,
+            should_stop=lambda: False,
+        )
     )
 
 
 def _student_sampling(base: BaseModel, told: tuple[int, ...]) -> Callable[[], object]:
     noises = seeded_noises([0], base.latent_shape(base.native_size, base.native_size), len(told))
-    return torch.no_grad()(partial(draw, base.denoiser, noises, told, _encoded(base, PROMPT)))
+    return torch.inference_mode()(partial(draw, base.denoiser, noises, told, _encoded(base, PROMPT)))
 
 
 @torch.no_grad()

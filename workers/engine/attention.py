@@ -10,8 +10,10 @@ Layer order: as ``unet.named_modules()`` yields the modules called ``attn2``; co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,8 @@ from torch import Tensor
 
 from workers.engine.added_conditions import AddedConditions
 from workers.engine.errors import ModelUnsupported
+
+Parameters = ParamSpec("Parameters")
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,12 @@ class AttentionMaps:
         self.maps.append((weights.mean(1) @ self.token_weights[..., None]).squeeze(-1))  # (B, P)
 
 
+def signed(method: Callable[Parameters, Tensor]) -> Callable[Parameters, Tensor]:
+    """Keep a signature with its method: diffusers asks for it at every call, and Python would work it out each time."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return method
+
+
 class ConditionedCrossAttention:
     """Attends to the keys and values that the conditioning holds for one layer.
 
@@ -121,6 +131,7 @@ class ConditionedCrossAttention:
     def __init__(self, layer: int) -> None:
         self.layer = layer
 
+    @signed
     def __call__(
         self,
         attn: Attention,
@@ -148,6 +159,7 @@ class SelfAttention:
     def __init__(self) -> None:
         self.plain = AttnProcessor2_0()
 
+    @signed
     def __call__(
         self,
         attn: Attention,

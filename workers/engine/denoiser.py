@@ -26,19 +26,21 @@ class Denoiser:
     @property
     def dtype(self) -> torch.dtype:
         """The precision the U-Net runs in."""
-        dtype: torch.dtype = self.unet.dtype
+        # Not the U-Net's own `dtype`, which looks through all modules: a tenth of a small network's time, each step.
+        dtype: torch.dtype = next(self.unet.parameters()).dtype
         return dtype
 
     def output(
         self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, attention_maps: AttentionMaps | None = None
     ) -> Tensor:
         """Return the network's own prediction (eps, v or x0) for x_t (B, C, H, W) at timesteps (B,)."""
-        told = conditioning.to(self.dtype)
+        dtype = self.dtype
+        told = conditioning.to(dtype)
         kwargs: dict[str, object] = {"conditioning": told}
         if attention_maps is not None:
             kwargs["attention_maps"] = attention_maps
         output: Tensor = self.unet(
-            x_t.to(self.dtype),
+            x_t.to(dtype),
             timesteps,
             encoder_hidden_states=None,
             cross_attention_kwargs=kwargs,

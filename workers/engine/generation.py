@@ -128,6 +128,7 @@ def _batches(planned: Sequence[_Planned], batch_size: int) -> Iterator[list[_Pla
             yield group[start : start + batch_size]
 
 
+@torch.inference_mode()  # no_grad's bookkeeping is a twentieth of a small network's time
 def _draw(
     base: BaseModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
 ) -> list[Image.Image]:
@@ -139,8 +140,7 @@ def _draw(
         if should_stop():
             raise Interrupted(0)
         told = base.student.timesteps
-        with torch.no_grad():
-            latents = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
+        latents = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
         for _ in told:  # few, and too quick to be stopped in between
             on_step()
     else:
