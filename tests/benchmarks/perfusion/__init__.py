@@ -1,0 +1,1 @@
+"""The Pareto curve of Perfusion against its rivals, on a base where everything is known."""
