@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser("one_step", __doc__)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "storybook", help="the teacher")
     parser.add_argument("--student", type=Path, help="the key-locked student's folder; in a quick run, distil toys")
-    parser.add_argument("--free", type=Path, default=MADE / "free", help="the free student's folder")
-    parser.add_argument("--ablations", type=Path, default=MADE, help="where the students without a part lie")
+    parser.add_argument("--others", type=Path, default=MADE, help="where the students lie that it is compared with")
     parser.add_argument("--judges", type=Path, default=ROOT / "models" / "storybook-judges")
     parser.add_argument("--grader", type=Path, default=ROOT / "models" / "storybook-grader", help="a CLIP folder")
     parser.add_argument("--processes", type=int, help="that learn and draw, of one thread each")
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             models = distil_toys(given.model, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         else:
             student = given.student or ROOT / "models" / "storybook-student"
-            models = Models(given.model, student, given.free, given.ablations)
+            models = Models(given.model, student, given.others)
         if not models.student.exists():
             parser.error("there is no student yet: python -m workers.engine.storybook student")
         for folder in missing_folders(models):

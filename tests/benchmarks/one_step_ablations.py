@@ -13,7 +13,7 @@ from statistics import pstdev
 import torch
 
 from tests.benchmarks.one_step_quality import graded_against_renders
-from tests.benchmarks.one_step_setup import Models, Size, draw_set
+from tests.benchmarks.one_step_setup import EQUALS, Models, Size, draw_set
 from tests.benchmarks.report import Report, print_table
 from workers.engine.base_model import BaseModel
 from workers.engine.metrics import ClipGrader
@@ -31,7 +31,7 @@ _FIRST_PROMPT, _FIRST_REAL = 5 << 30, 5 << 33
 def measure_ablations(report: Report, models: Models, grader: ClipGrader, size: Size) -> None:
     """Measure each student that is there, and expect what the papers report."""
     prompts = [prompted.prompt for prompted in held_out(size.ablated, first=_FIRST_PROMPT)]
-    folders = {name: models.ablations / name for name in ABLATIONS}
+    folders = {name: models.others / name for name in ABLATIONS}
     swings: dict[str, float] = {}
     rows: list[tuple[str, float | str, float | str, float | str, float | str, int]] = []
     for name, folder in folders.items():
@@ -95,5 +95,5 @@ def _expect_signs(report: Report, swings: Mapping[str, float]) -> None:
 
 def missing_folders(models: Models) -> list[Path]:
     """Return the folders that a whole run needs and that are not there."""
-    wanted = [models.student, models.free, *(models.ablations / name for name in ABLATIONS)]
+    wanted = [models.student, *(models.others / name for name in (*EQUALS, *ABLATIONS))]
     return [folder for folder in wanted if not folder.exists()]

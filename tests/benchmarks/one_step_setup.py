@@ -16,21 +16,22 @@ from workers.engine.storybook.sheet import PROMPTS
 from workers.engine.storybook.student_material import Material, Workplace
 
 STEPS = 50
+EQUALS = ("locked", "free")  # of as many samples each
 
 
 @dataclass(frozen=True)
 class Models:
-    """The folders that are measured; `ablations` holds one for each student that shows what a part is for."""
+    """The folders that are measured; `others` holds those of the students that the student is compared with."""
 
     teacher: Path
     student: Path
-    free: Path
-    ablations: Path
+    others: Path
 
     @property
     def students(self) -> dict[str, Path]:
-        """The key-locked student and, where there is one, the free one."""
-        folders = {"student": self.student, "free student": self.free}
+        """The student and, as far as they are there, a key-locked and a free one of equal budgets."""
+        others = {f"{name} student": self.others / name for name in EQUALS}
+        folders = {"student": self.student} | others
         return {name: folder for name, folder in folders.items() if folder.exists()}
 
 
@@ -69,7 +70,7 @@ def distil_toys(teacher: Path, folder: Path) -> Models:
     material = Material(PROMPTS[:4], pairs=4, shards=1, teacher_steps=2, guidance=GUIDANCE)
     place = Workplace(teacher, folder)
     make_students(place, material, toy(RECIPES))
-    return Models(teacher, place.student(STUDENT), place.student("free"), folder / "students")
+    return Models(teacher, place.student(STUDENT), folder / "students")
 
 
 def drawing_of(folder: Path, steps: int, *, first_seed: int) -> Drawing:

@@ -43,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     export(root / "full")
     signals = [{"step": step, "sample_mean": 0.1 * (step % 2)} for step in range(8)]
     (root / "full" / "record.json").write_text(json.dumps({"signals": signals, "seconds": 1.0}))
-    return Models(TEACHER, root / "student", root / "free", root)
+    return Models(TEACHER, root / "student", root)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_locked_keys_are_told_from_free_ones(report: Report):
 
 
 def test_what_is_missing_is_said_and_missed(models: Models, report: Report):
-    assert [folder.name for folder in missing_folders(models)] == list(ABLATIONS[1:])
+    assert [folder.name for folder in missing_folders(models)] == ["locked", *ABLATIONS[1:]]
     assert met(report, ["full is there"]) == [True]
     assert met(report, ["no-matching is there", "one-to-one is there"]) == [False, False]
     assert "Frechet: full" in report.figures

@@ -134,6 +134,14 @@ def test_every_student_that_shows_what_a_part_is_for_differs_from_the_whole_in_t
         assert RECIPES[name] == replace(whole, config=whole.config.override(part))
 
 
+def test_prompts_of_several_things_are_matched_as_often_as_a_recipe_says(made: Workplace):
+    material = replace(MATERIAL, prompts=("a red cat", "a cat and a dog", "a hat next to a mug", "a dog wearing a hat"))
+    assert material.crowded == material.prompts[1:3]
+    recipe = Recipe(replace(CONFIG, regression_weight=0.0), crowded=3)
+    assert len(begin(made, material, recipe).trainer.material.contexts) == 4 + 2 * 2
+    assert len(begin(made, material, replace(recipe, crowded=1)).trainer.material.contexts) == 4
+
+
 def test_a_toy_keeps_what_is_learned_and_from_whom():
     toys = toy(RECIPES)
     assert list(toys) == list(RECIPES)

@@ -58,19 +58,24 @@ class Recipe:
 
     config: DistillationConfig
     after: str | None = None
+    crowded: int = 1  # how many times as often as others a prompt of several things is matched
 
 
 FULL: Final = DistillationConfig().override(DISTILLATION)
 REGRESSION: Final = replace(
     FULL, steps=1500, lr=5e-4, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
 )
+LONG: Final = replace(FULL, steps=1400, decay_share=0.5, ema=0.998)
 _SHORT: Final = replace(FULL, steps=300, critic_warmup=30, ema=0.98)
 
 STUDENT: Final = "student"
 RECIPES: Final[dict[str, Recipe]] = {
     "regression": Recipe(REGRESSION),
+    "regression-long": Recipe(replace(REGRESSION, steps=9000), after="regression"),
+    STUDENT: Recipe(LONG, after="regression-long", crowded=3),
     "regression-free": Recipe(replace(REGRESSION, key_locked=False)),
-    STUDENT: Recipe(FULL, after="regression"),
+    # As many samples each, to compare locked keys with free ones.
+    "locked": Recipe(FULL, after="regression"),
     "free": Recipe(replace(FULL, key_locked=False), after="regression-free"),
     # From one start and by as many updates of the student, so that only the objective differs.
     "full": Recipe(_SHORT, after="regression"),
@@ -170,7 +175,7 @@ def begin(place: Workplace, material: Material, recipe: Recipe) -> Distillation:
         config = replace(config, precision=Precision.BFLOAT16.value, compiled=True)
     work = Distillation(
         base,
-        material.prompts,
+        material.prompts + material.crowded * (recipe.crowded - 1),
         config,
         seed=material.seed,
         pairs=TeacherPairs.load(base, place.pairs) if config.regression_weight > 0 else None,

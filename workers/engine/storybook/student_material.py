@@ -52,6 +52,11 @@ class Material:
     renders: int = 0
     seed: int = 0
 
+    @property
+    def crowded(self) -> tuple[str, ...]:
+        """The prompts of several things: one in six, and the hardest."""
+        return tuple(prompt for prompt in self.prompts if any(word in prompt for word in (" and ", " next to ")))
+
 
 @dataclass(frozen=True)
 class Workplace:
