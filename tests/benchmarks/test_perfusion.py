@@ -13,6 +13,7 @@ import torch
 from tests.benchmarks.perfusion.__main__ import QUICK, compare
 from tests.benchmarks.perfusion.ablations import ABLATIONS, in_no_metric, with_padding_counted
 from tests.benchmarks.perfusion.cells import DEFAULT, SCORE, SEARCH, Bench, Cell, Place, Size, measure
+from tests.benchmarks.perfusion.intervals import lift, mean_of
 from tests.benchmarks.perfusion.methods import CAPTION, METHODS
 from tests.benchmarks.perfusion.page import Findings, add_figures, write_page
 from tests.benchmarks.perfusion.plan import choose, scored, scoring_cells, search_cells, tuning
@@ -25,7 +26,6 @@ from tests.benchmarks.perfusion.rivals import (
     textual_inversion,
     with_word,
 )
-from tests.benchmarks.perfusion.statistics import lift, mean_of
 from tests.benchmarks.report import Report
 from tests.benchmarks.subjects import subjects
 from workers.engine.base_model import BaseModel
@@ -37,7 +37,7 @@ from workers.engine.storybook.questions import stated
 from workers.engine.storybook.sampling import ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]
-TOY = Size(individuals=2, every_so_many_tunes=2, wordings=2, seeds=1, steps=1, concept_steps=1, trials=1, photos=(2,))
+TOY = Size(individuals=2, tuning_stride=2, wording_stride=6, seeds=1, steps=1, concept_steps=1, trials=1, photos=(2,))
 RIVAL = RivalConfig(steps=2, batch_size=2, lr=1e-2)
 
 
@@ -200,7 +200,12 @@ def test_a_cells_name_says_all_that_it_depends_on():
 def test_a_curve_lies_above_a_point_by_what_it_has_more_at_the_points_text_score():
     curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.3))]
     assert lift(curve, (np.full(6, 0.5), np.full(6, 0.4))).value == pytest.approx(0.2)
-    assert lift(curve, (np.full(6, 0.9), np.full(6, 0.4))).value == pytest.approx(-0.1)
+    assert lift(curve, (np.full(6, 0.1), np.full(6, 0.4))).value == pytest.approx(0.5)
+
+
+def test_a_curve_is_given_nothing_where_it_does_not_reach():
+    curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.5))]
+    assert lift(curve, (np.full(6, 0.95), np.full(6, 0.4))).value == pytest.approx(-0.4)
 
 
 def test_an_interval_holds_the_mean_and_shrinks_with_agreement():

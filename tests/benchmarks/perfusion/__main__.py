@@ -20,7 +20,7 @@ from tests.benchmarks.report import Report, argument_parser
 from workers.engine.quiet import silence_loading
 
 ROOT: Final = Path(__file__).parents[3]
-QUICK: Final = Size(individuals=4, wordings=12, seeds=1, steps=15, concept_steps=150, trials=1, photos=(5,))
+QUICK: Final = Size(individuals=4, wording_stride=2, seeds=1, steps=15, concept_steps=120, trials=1, photos=(5,))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

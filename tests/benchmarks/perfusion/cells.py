@@ -40,8 +40,8 @@ class Size:
     """How much is measured; ``steps`` are those of a picture, ``concept_steps`` those of a training if not its own."""
 
     individuals: int = 16
-    every_so_many_tunes: int = 4
-    wordings: int = 20
+    tuning_stride: int = 4
+    wording_stride: int = 1
     seeds: int = 4
     search_seeds: int = 1
     steps: int = 25
@@ -139,14 +139,15 @@ def measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     if bench.size.concept_steps is not None:
         settings["steps"] = bench.size.concept_steps
     photos, kind = subject.photos()[: cell.photos], subject.identity.cls
+    teacher = bench.teacher
     started = time.process_time()
     if cell.method == CAPTION:
-        made = without_training(bench.teacher, photos, kind, {"caption": fullest_caption(subject.identity)})
+        made = without_training(teacher, photos, kind, {"caption": fullest_caption(subject.identity)})
     else:
         learner = ABLATIONS[cell.method] if cell.stage == ABLATION else METHODS[cell.method]
-        made = learner.learn(bench.teacher, photos, kind, settings)
+        made = learner.learn(teacher, photos, kind, settings)
     seconds = time.process_time() - started
-    asked = wordings(kind)[: bench.size.wordings]
+    asked = wordings(kind)[:: bench.size.wording_stride]
     seeds = bench.size.search_seeds if cell.stage == SEARCH else bench.size.seeds
     scores = {name: score(bench, cell.individual, arm, asked, seeds) for name, arm in _arms(bench, cell, made)}
     result = {"cell": asdict(cell), "kind": kind, "seconds": round(seconds, 2), "bytes": made.bytes, "scores": scores}

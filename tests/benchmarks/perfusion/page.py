@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
 from tests.benchmarks.perfusion.cells import ABLATION, BIASES, DEFAULT, SCORE, TEMPERATURES, Size
+from tests.benchmarks.perfusion.intervals import Estimate, lift, mean_of, values
 from tests.benchmarks.perfusion.methods import CAPTION, GATE, METHODS, Settings
-from tests.benchmarks.perfusion.plan import ABLATED, Results, of_method
-from tests.benchmarks.perfusion.statistics import Estimate, lift, mean_of, values
+from tests.benchmarks.perfusion.plan import ABLATED, Results, of_method, scored, tuning
 from tests.benchmarks.report import Report
 
 SCORES: Final = ("identity", "CLIP-I", "attributes", "CLIP-T")
@@ -91,7 +92,7 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
     """Write the page, and the plot that it shows."""
     draw_plot(findings, plot)
     parts = [
-        _INTRODUCTION.read_text().strip(),
+        _introduction(findings),
         f"![Image score against text score of every method]({_relative(plot, page)})",
         "## Every method at its default",
         *(_method_table(findings, photos) for photos in findings.size.photos),
@@ -110,6 +111,24 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
     page.write_text("\n\n".join(parts) + "\n")
 
 
+def _introduction(findings: Findings) -> str:
+    size = findings.size
+    return (
+        _INTRODUCTION.read_text()
+        .strip()
+        .format(
+            tuned=len(tuning(size)),
+            scored=len(scored(size)),
+            photos=" and ".join(map(str, size.photos)),
+            trials="a choice of eight settings, made on the others" if size.trials > 1 else "one setting",
+            wordings=len(range(0, 20, size.wording_stride)),
+            seeds=size.seeds,
+            steps=size.steps,
+            training=size.concept_steps or "the model's own",
+        )
+    )
+
+
 def draw_plot(findings: Findings, path: Path) -> None:
     """Draw image score against text score, judged and by CLIP, with 95 % intervals."""
     mpl.use("Agg")
@@ -118,12 +137,10 @@ def draw_plot(findings: Findings, path: Path) -> None:
         for perfusion in perfusions():
             results = findings.of(perfusion)
             arms = findings.curve(perfusion).values()
-            points = [[values(results, arm, axis).mean() for axis in (text, image)] for arm in arms]
-            side.plot(*zip(*points, strict=True), marker="o", label=perfusion)
+            _plot(side, [[mean_of(values(results, arm, axis)) for axis in (text, image)] for arm in arms], perfusion)
         for rival in rivals():
-            across, up = (mean_of(values(findings.of(rival), DEFAULT, axis)) for axis in (text, image))
-            errors = [[[e.value - e.low], [e.high - e.value]] for e in (across, up)]
-            side.errorbar(across.value, up.value, xerr=errors[0], yerr=errors[1], marker="s", capsize=3, label=rival)
+            point = [mean_of(values(findings.of(rival), DEFAULT, axis)) for axis in (text, image)]
+            _plot(side, [point], rival)
         side.set_xlabel(f"{text} (the rest of the prompt is there)")
         side.set_ylabel(f"{image} (the individual is there)")
         side.grid(alpha=0.3)
@@ -132,6 +149,15 @@ def draw_plot(findings: Findings, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
+
+
+def _plot(side: Axes, points: Sequence[Sequence[Estimate]], label: str) -> None:
+    """Draw estimates of (text, image), joined, with their intervals."""
+    across, up = zip(*points, strict=True)
+    errors = [[[e.value - e.low for e in axis], [e.high - e.value for e in axis]] for axis in (across, up)]
+    marker = "s" if len(points) == 1 else "o"
+    x, y = ([e.value for e in axis] for axis in (across, up))
+    side.errorbar(x, y, xerr=errors[0], yerr=errors[1], marker=marker, elinewidth=0.6, capsize=2, label=label)
 
 
 def _method_table(findings: Findings, photos: int) -> str:

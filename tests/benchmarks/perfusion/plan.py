@@ -17,7 +17,7 @@ ABLATED: Final = "Perfusion, local"
 
 def tuning(size: Size) -> list[int]:
     """Return the individuals that settings are chosen on."""
-    return list(range(0, size.individuals, size.every_so_many_tunes))
+    return list(range(0, size.individuals, size.tuning_stride))
 
 
 def scored(size: Size) -> list[int]:

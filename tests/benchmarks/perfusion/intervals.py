@@ -43,13 +43,14 @@ def mean_of(scores: Array) -> Estimate:
 def lift(curve: Sequence[tuple[Array, Array]], point: tuple[Array, Array]) -> Estimate:
     """Estimate how far a curve of (text, image) scores lies above a point: in image score, at the point's text score.
 
-    Between its points the curve is straight, beyond its ends level. All scores are (I,), of the same individuals.
+    Between its points the curve is straight, left of its first level. A point with more text than all of the curve is
+    lifted over from 0: nothing is known of the curve there. All scores are (I,), of the same individuals.
     """
     text, image = (_means(scores) for scores in point)  # (1 + R,)
     xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))  # (1 + R, points)
     order = xs.argsort(axis=1)
     xs, ys = np.take_along_axis(xs, order, 1), np.take_along_axis(ys, order, 1)
-    here = [np.interp(at, across, up) for at, across, up in zip(text, xs, ys, strict=True)]
+    here = [np.interp(at, across, up, right=0.0) for at, across, up in zip(text, xs, ys, strict=True)]
     return _estimate(np.array(here) - image)
 
 
