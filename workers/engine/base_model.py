@@ -102,7 +102,6 @@ class BaseModel:
             vae.float()  # its activations overflow half precision
         for part in (*(tower.model for tower in text.towers), unet, vae):
             part.requires_grad_(False).eval().to(device)
-        unet.to(memory_format=torch.channels_last)  # convolutions are quicker so, most of all those of a single sample
         family.check(text, unet)
         projections = KeyValueProjections.of(unet)
         attention.install(unet, projections)

@@ -72,9 +72,8 @@ class UNetScore(ScoreNetwork):
 
     @classmethod
     def copy_of(cls, unet: UNet2DConditionModel, schedule: NoiseSchedule, *, autocast: bool) -> UNetScore:
-        """Return a float32 copy whose every parameter is learned, laid out as a checkpoint gives it back."""
-        own = copy.deepcopy(unet).float().to(memory_format=torch.contiguous_format)
-        return cls(own.requires_grad_(True), schedule, autocast=autocast)
+        """Return a float32 copy whose every parameter is learned."""
+        return cls(copy.deepcopy(unet).float().requires_grad_(True), schedule, autocast=autocast)
 
     @classmethod
     def view_of(cls, unet: UNet2DConditionModel, schedule: NoiseSchedule, *, autocast: bool) -> UNetScore:
@@ -128,7 +127,7 @@ def weights_digest(unet: UNet2DConditionModel, precision: torch.dtype = torch.fl
 
 def _weights(unet: UNet2DConditionModel, precision: torch.dtype) -> Iterator[tuple[str, bytes]]:
     for name, parameter in sorted(unet.named_parameters()):
-        yield name, parameter.detach().to(precision).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        yield name, parameter.detach().to(precision).cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def _cross(block: nn.Module, encodings: Tensor) -> dict[str, Tensor]:

@@ -106,4 +106,4 @@ def _unet(weights: Mapping[str, Tensor], metadata: Mapping[str, str], teacher: B
     unet = UNet2DConditionModel.from_config(shape)
     unet.load_state_dict(weights)  # of these names and shapes and no others
     unet.requires_grad_(False).eval().to(device=teacher.device, dtype=teacher.denoiser.dtype)
-    return unet.to(memory_format=torch.channels_last)  # as `BaseModel.load` has it
+    return unet
