@@ -16,6 +16,15 @@ from workers.engine.attention import AttentionMaps, Conditioning
 from workers.engine.schedule import NoiseSchedule
 
 
+def precision_of(unet: UNet2DConditionModel) -> torch.dtype:
+    """Return the dtype of a U-Net's weights.
+
+    Its own `dtype` looks through all modules: a tenth of a small network's time, at every step.
+    """
+    dtype: torch.dtype = next(unet.parameters()).dtype
+    return dtype
+
+
 class Denoiser:
     """A U-Net that reads its conditioning, with its noise schedule."""
 
@@ -26,9 +35,7 @@ class Denoiser:
     @property
     def dtype(self) -> torch.dtype:
         """The precision the U-Net runs in."""
-        # Not the U-Net's own `dtype`, which looks through all modules: a tenth of a small network's time, each step.
-        dtype: torch.dtype = next(self.unet.parameters()).dtype
-        return dtype
+        return precision_of(self.unet)
 
     def output(
         self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, attention_maps: AttentionMaps | None = None

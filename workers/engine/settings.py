@@ -32,6 +32,11 @@ class TrainingSettings:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def falling_rate(step: int, steps: int, decay_share: float) -> float:
+    """Return the share of a learning rate at a step: level, and falling to nothing over the last ``decay_share``."""
+    return min(1.0, (steps - step) / max(1.0, decay_share * steps))
+
+
 def require(condition: bool, message: str) -> None:
     """Raise SettingsInvalid with the message unless the condition holds."""
     if not condition:

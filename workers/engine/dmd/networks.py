@@ -21,6 +21,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from workers.engine.denoiser import precision_of
 from workers.engine.dmd.context import Context
 from workers.engine.schedule import NoiseSchedule
 
@@ -67,7 +68,7 @@ class UNetScore(ScoreNetwork):
         # Torch's fused attention is several times slower than plain products for bfloat16 on CPUs.
         eager = autocast and unet.device.type == "cpu"
         unet.set_attn_processor(AttnProcessor() if eager else AttnProcessor2_0())
-        if autocast or unet.dtype != torch.float32:
+        if autocast or precision_of(unet) != torch.float32:
             unet.conv_out.register_forward_hook(_in_float32)
 
     @classmethod
@@ -93,15 +94,16 @@ class UNetScore(ScoreNetwork):
     def forward(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return eps, v or x0 (B, C, H, W)."""
         with self._precision():
-            told = context.to(self.unet.dtype).as_arguments()
-            output: Tensor = self.unet(x_t.to(self.unet.dtype), timesteps, **told).sample
+            dtype = precision_of(self.unet)
+            output: Tensor = self.unet(x_t.to(dtype), timesteps, **context.to(dtype).as_arguments()).sample
         return output.float()
 
     def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Return the middle block's output, or the last down block's where there is no middle."""
-        unet, told = self.unet, context.to(self.unet.dtype)
+        unet, dtype = self.unet, precision_of(self.unet)
+        told = context.to(dtype)
         with self._precision():
-            x = unet.conv_in(x_t.to(unet.dtype))
+            x = unet.conv_in(x_t.to(dtype))
             when = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
             added = unet.get_aug_embed(when, **told.as_arguments())
             when = when if added is None else when + added

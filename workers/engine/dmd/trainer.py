@@ -36,6 +36,7 @@ from workers.engine.dmd.processes import ALONE, Processes, Share
 from workers.engine.dmd.signals import SignalWindow
 from workers.engine.dmd.student import draw
 from workers.engine.errors import SettingsInvalid
+from workers.engine.settings import falling_rate
 
 Network = TypeVar("Network", bound=ScoreNetwork)
 
@@ -244,8 +245,7 @@ class DistillationTrainer(Generic[Network]):
 def learning_rate_share(step: int, config: DistillationConfig) -> float:
     """Return the share of the learning rates at a step: rising from nothing, level, falling to nothing at the end."""
     rising = (step + 1) / max(1.0, config.warmup_share * config.steps)
-    falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
-    return min(1.0, rising, falling)
+    return min(rising, falling_rate(step, config.steps, config.decay_share))
 
 
 def _require_material(material: Material, config: DistillationConfig) -> None:

@@ -28,6 +28,7 @@ from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.standing import Scores, Snapshot, Standing
 from workers.engine.perfusion.tokens import TokenRow, superclass_tokens, tokenize
 from workers.engine.perfusion.training_pictures import TrainingPictures
+from workers.engine.settings import falling_rate
 
 _NAME = "concept"  # the placeholder inside training prompts; never leaves this module
 _LOSS_DECAY = 0.95  # of the reported loss, which jumps with the timesteps drawn
@@ -165,8 +166,7 @@ class ConceptTrainer:
     @property
     def _rate_share(self) -> float:
         """The share of the learning rates that the next step takes."""
-        falling = self.config.decay_share * self.config.steps
-        return min(1.0, (self.config.steps - self.step_count) / max(1.0, falling))
+        return falling_rate(self.step_count, self.config.steps, self.config.decay_share)
 
     @property
     def has_ended(self) -> bool:
