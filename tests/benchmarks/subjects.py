@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,10 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from core.catalog.facts import read_facts
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.metrics import ClipGrader, clip_i, with_floor
 from workers.engine.perfusion.concept import ConceptFile
+from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.training import TrainingOrder, train_concept
 from workers.engine.quiet import silence_loading
 from workers.engine.storybook.identity import CLASSES, Identity, is_unseen
@@ -81,16 +82,25 @@ def _subjects(kinds: Sequence[str]) -> Iterator[Subject]:
 def learn(teacher: BaseModel, subject: Subject, *, steps: int | None = None) -> ConceptFile:
     """Learn an individual as the model's own settings say, or in so many steps."""
     config = teacher.perfusion
-    config = replace(config, steps=steps or config.steps, checkpoint_every=10_000)
+    config = replace(config, steps=steps or config.steps)
+    return learn_from(teacher, subject.photos(), subject.identity.cls, config)
+
+
+def learn_from(base: BaseModel, photos: Sequence[Image.Image], superclass: str, config: PerfusionConfig) -> ConceptFile:
+    """Train a concept from the seed 0, without checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
-        order = TrainingOrder(subject.photos(), subject.identity.cls, config, seed=0, checkpoints=Path(folder))
-        return train_concept(teacher, order)
+        order = TrainingOrder(
+            photos, superclass, replace(config, checkpoint_every=10_000), seed=0, checkpoints=Path(folder)
+        )
+        return train_concept(base, order)
 
 
 def at_the_models_dial(base: BaseModel, folder: Path, name: str, file: ConceptFile) -> ConceptUse:
-    """Return a concept as prompts of the model in ``folder`` use it by default, with the local key lock."""
-    dials = json.loads((folder / "lockstep.json").read_text())
-    return ConceptUse(name, base.adopt(file), dials["gate_bias"]["local"], dials["gate_temperature"])
+    """Return a concept as prompts of the model in ``folder`` use it by default, with the key lock of its training."""
+    facts = read_facts(str(folder))
+    return ConceptUse(
+        name, base.adopt(file), facts.gate_bias[file.key_lock.value], facts.gate_temperature, file.key_lock
+    )
 
 
 def identity_share(judge: IdentityJudge, shown: Sequence[Subject], drawn: Sequence[Pictures]) -> float:

@@ -43,7 +43,7 @@ RIVAL = RivalConfig(steps=2, batch_size=2, lr=1e-2)
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    place = Place(ROOT / "models", tmp_path_factory.mktemp("cells"), tmp_path_factory.mktemp("none") / "free")
+    place = Place(tmp_path_factory.mktemp("cells"), tmp_path_factory.mktemp("none") / "free")
     compared = compare(place, TOY, processes=1, until=math.inf)
     assert compared is not None
     return compared
@@ -168,7 +168,7 @@ def test_every_method_ablation_and_student_is_scored_and_on_the_page(findings: F
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path):
-    bench = Bench(Place(ROOT / "models", tmp_path, tmp_path / "free"), TOY)
+    bench = Bench(Place(tmp_path, tmp_path / "free"), TOY)
     cell = Cell(SCORE, CAPTION, {}, 1, 2)
     first = measure(bench, cell)
     (path,) = tmp_path.iterdir()
@@ -180,7 +180,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path):
 
 
 def test_where_the_time_is_up_there_are_no_findings(tmp_path: Path):
-    place = Place(ROOT / "models", tmp_path, tmp_path / "free")
+    place = Place(tmp_path, tmp_path / "free")
     assert compare(place, TOY, processes=1, until=time.monotonic() - 1) is None
     assert not list(tmp_path.iterdir())
 

@@ -26,7 +26,6 @@ QUICK: Final = Size(individuals=4, wording_stride=2, seeds=1, steps=15, concept_
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is not measured yet; once all is, write the page and say what was met."""
     parser = argument_parser("perfusion", __doc__)
-    parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--free", type=Path, default=Path(".lockstep/storybook/students/students/free"))
     parser.add_argument("--results", type=Path, default=Path(".lockstep/perfusion"), help="a file for each cell")
     parser.add_argument("--page", type=Path, help="write the page here")
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     size = QUICK if given.quick else Size()
     results = given.results / "quick" if given.quick else given.results
-    place = Place(given.models, results, given.free)
+    place = Place(results, given.free)
     findings = compare(place, size, processes=given.processes, until=time.monotonic() + 60 * given.minutes)
     if findings is None:
         print("the time is up; the same command goes on from here")

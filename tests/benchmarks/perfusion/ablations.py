@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -26,11 +27,11 @@ _RIDGE: Final = 1e-4
 def gradient_through_the_target() -> Iterator[None]:
     """Let the embedding's gradient run through i*, as some of the public code does."""
 
+    with_gradient = inspect.unwrap(ConceptTrainer.follow)  # as it is under no_grad
+
     def follow(self: ConceptTrainer, rows: Sequence[TokenRow], encodings: Tensor, which: Tensor) -> None:
-        positions = [row.at("concept")[0] for row in rows]
-        here = encodings[torch.arange(len(positions)), positions]  # (U, D)
         self.concept.target_input.detach_()
-        self.concept.target_input.lerp_(here[which].mean(0), 1 - self.config.target_input_decay)
+        with_gradient(self, rows, encodings, which)
 
     with patch.object(ConceptTrainer, "follow", follow):
         yield

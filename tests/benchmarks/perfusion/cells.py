@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from torch import Tensor
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
-from tests.benchmarks.perfusion.methods import CAPTION, GATE, METHODS, Settings, without_training
+from tests.benchmarks.perfusion.methods import CAPTION, FACTS, METHODS, MODELS, TEACHER, Settings, without_training
 from tests.benchmarks.perfusion.personalised import Personalised
 from tests.benchmarks.perfusion.prompts import Wording, alone, wordings
-from tests.benchmarks.subjects import Subject, images, likeness_of, subjects
+from tests.benchmarks.subjects import Subject, images, subjects
 from workers.engine.base_model import BaseModel
-from workers.engine.metrics import ClipGrader, clip_t
+from workers.engine.metrics import ClipGrader, clip_i, clip_t, with_floor
+from workers.engine.perfusion.concept import KeyLock
 from workers.engine.storybook.captions import fullest_caption
 from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.identity import KINDS
@@ -31,7 +33,7 @@ from workers.engine.storybook.judges import AttributeJudge, IdentityJudge, Pictu
 SEARCH, SCORE, ABLATION = "search", "score", "ablation"
 DEFAULT: Final = "default"
 BIASES: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-TEMPERATURES: Final = (0.05, 0.1, 0.25)
+TEMPERATURES: Final = (0.05, 0.1, 0.15, 0.25)
 _FIRST_SEED: Final = 21_000
 
 
@@ -52,16 +54,15 @@ class Size:
 
 @dataclass(frozen=True)
 class Place:
-    """Where models, judges and results lie."""
+    """Where results and the free student lie."""
 
-    models: Path
     results: Path
     free_student: Path
 
     @property
     def students(self) -> dict[str, Path]:
         """Those that are there."""
-        folders = {"key-locked student": self.models / "storybook-student", "free student": self.free_student}
+        folders = {"key-locked student": MODELS / "storybook-student", "free student": self.free_student}
         return {name: folder for name, folder in folders.items() if folder.exists()}
 
 
@@ -90,6 +91,7 @@ class Bench:
     size: Size
     opened: dict[Path, BaseModel] = field(default_factory=dict)
     known: dict[int, list[list[Pictures]]] = field(default_factory=dict)
+    rendered: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def model(self, folder: Path) -> BaseModel:
         """Open a model once."""
@@ -100,28 +102,35 @@ class Bench:
     @property
     def teacher(self) -> BaseModel:
         """The base model."""
-        return self.model(self.place.models / "storybook")
+        return self.model(TEACHER)
 
     @cached_property
     def identity(self) -> IdentityJudge:
         """Tells individuals apart."""
-        return IdentityJudge.load(self.place.models / "storybook-judges")
+        return IdentityJudge.load(MODELS / "storybook-judges")
 
     @cached_property
     def attributes(self) -> AttributeJudge:
         """Reads attributes."""
-        return AttributeJudge.load(self.place.models / "storybook-judges")
+        return AttributeJudge.load(MODELS / "storybook-judges")
 
     @cached_property
     def grader(self) -> ClipGrader:
         """A CLIP pair that no model was trained with."""
-        return ClipGrader.load(self.place.models / "storybook-grader")
+        return ClipGrader.load(MODELS / "storybook-grader")
 
     def faces(self, individual: int) -> list[list[Pictures]]:
         """Render an individual and its lookalikes, once, as the judge gets to know them."""
         if individual not in self.known:
             self.known[individual] = [list(renders) for renders in self.individuals[individual].known()]
         return self.known[individual]
+
+    def references(self, individual: int, count: int) -> Tensor:
+        """Return the features (count, D) of renders of an individual that nothing was learned from, drawn once."""
+        if (individual, count) not in self.rendered:
+            renders = self.individuals[individual].other_renders(count)
+            self.rendered[individual, count] = self.grader.image_features(images(renders))
+        return self.rendered[individual, count]
 
     @cached_property
     def individuals(self) -> list[Subject]:
@@ -179,31 +188,40 @@ def _arms(bench: Bench, cell: Cell, made: Personalised) -> Iterator[tuple[str, P
         return
     lock = None if cell.method == CAPTION else METHODS[cell.method].key_lock
     if lock is not None:
-        for bias in BIASES:
-            if bias != GATE[lock]:
-                yield f"bias {bias:g}", made.dialled(gate_bias=bias)
-        for temperature in TEMPERATURES:
-            yield f"temperature {temperature:g}", made.dialled(gate_temperature=temperature)
+        for bias, arm in bias_arms(lock).items():
+            if arm != DEFAULT:
+                yield arm, made.dialled(gate_bias=bias)
+        for temperature, arm in temperature_arms().items():
+            if arm != DEFAULT:
+                yield arm, made.dialled(gate_temperature=temperature)
     if lock is not None or cell.method == CAPTION:
         for name, folder in bench.place.students.items():
             yield name, Personalised(bench.model(folder), made.thing, made.bytes, made.uses)
 
 
+def bias_arms(lock: KeyLock) -> dict[float, str]:
+    """Return the arm that is drawn at each bias; the model's own is the default."""
+    return {bias: DEFAULT if bias == FACTS.gate_bias[lock.value] else f"bias {bias:g}" for bias in BIASES}
+
+
+def temperature_arms() -> dict[float, str]:
+    """Return the arm that is drawn at each temperature; the model's own is the default."""
+    return {value: DEFAULT if value == FACTS.gate_temperature else f"temperature {value:g}" for value in TEMPERATURES}
+
+
 def score(bench: Bench, individual: int, made: Personalised, asked: Sequence[Wording], seeds: int) -> dict[str, float]:
     """Draw every wording from every seed; return identity, CLIP-I, attributes and CLIP-T."""
-    subject = bench.individuals[individual]
     repeated = [wording for wording in asked for _ in range(seeds)]
     pictures = made.draw([wording.text for wording in repeated], first_seed=_FIRST_SEED, steps=bench.size.steps)
-    by_itself = pictures[alone(repeated)]
+    features, by_itself = bench.grader.image_features(images(pictures)), alone(repeated)  # (P, D)
+    real = bench.references(individual, 2 * len(by_itself))
     said = bench.attributes.read(pictures)
-    words = [wording.text.format(f"a {subject.identity.cls}") for wording in repeated]
+    kind = bench.individuals[individual].identity.cls
+    words = bench.grader.text_features([wording.text.format(f"a {kind}") for wording in repeated])
+    picks = bench.identity.pick(pictures[by_itself], bench.faces(individual))
     return {
-        "identity": float(np.mean([pick == 0 for pick in bench.identity.pick(by_itself, bench.faces(individual))])),
-        "CLIP-I": likeness_of(bench.grader, subject, by_itself)[0],
+        "identity": float(np.mean(np.array(picks) == 0)),
+        "CLIP-I": with_floor(clip_i, features[by_itself], real).value,
         "attributes": float(np.mean([one.share_right(read) for one, read in zip(repeated, said, strict=True)])),
-        "CLIP-T": _clip_t(bench.grader, pictures, words),
+        "CLIP-T": clip_t(features, words),
     }
-
-
-def _clip_t(grader: ClipGrader, pictures: Pictures, words: Sequence[str]) -> float:
-    return clip_t(grader.image_features(images(pictures)), grader.text_features(words))

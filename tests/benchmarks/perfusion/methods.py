@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Any, Final
 import torch
 from PIL import Image
 
+from core.catalog.facts import read_facts
 from tests.benchmarks.perfusion.personalised import Personalised
 from tests.benchmarks.perfusion.rivals import RivalConfig, custom_diffusion, dreambooth_lora, textual_inversion
+from tests.benchmarks.subjects import at_the_models_dial, learn_from
 from workers.engine.base_model import BaseModel
-from workers.engine.conditioning import ConceptUse
-from workers.engine.perfusion.concept import ConceptFile, KeyLock
-from workers.engine.perfusion.training import TrainingOrder, train_concept
+from workers.engine.perfusion.concept import KeyLock
 
 Settings = Mapping[str, Any]
-GATE: Final = {KeyLock.LOCAL: 0.6, KeyLock.GLOBAL: 0.5, KeyLock.TRAINED: 0.6}
-GATE_TEMPERATURE: Final = 0.15
+MODELS: Final = Path(__file__).parents[3] / "models"
+TEACHER: Final = MODELS / "storybook"
+FACTS: Final = read_facts(str(TEACHER))
 NAME: Final = "it"
 
 
@@ -36,7 +37,7 @@ class Method:
 
     learn: Callable[[BaseModel, Sequence[Image.Image], str, Settings], Personalised]
     grid: tuple[Settings, ...]
-    settled: Settings  # what the whole comparison chose; a quick one takes it as given
+    settled: Settings  # what a quick comparison takes, which does not search
     key_lock: KeyLock | None = None
 
     @property
@@ -53,17 +54,8 @@ def learn_by_perfusion(
     base: BaseModel, photos: Sequence[Image.Image], superclass: str, settings: Settings
 ) -> Personalised:
     """Train a concept as the model's own settings say, but for ``settings``."""
-    config = replace(base.perfusion.override(dict(settings)), checkpoint_every=10_000)
-    with tempfile.TemporaryDirectory() as folder:
-        order = TrainingOrder(list(photos), superclass, config, seed=0, checkpoints=Path(folder))
-        file = train_concept(base, order)
-    return with_concept(base, file)
-
-
-def with_concept(base: BaseModel, file: ConceptFile) -> Personalised:
-    """Return the model with a concept under its default dial."""
-    lock = file.key_lock
-    use = ConceptUse(NAME, base.adopt(file), GATE[lock], GATE_TEMPERATURE, lock)
+    file = learn_from(base, photos, superclass, base.perfusion.override(dict(settings)))
+    use = at_the_models_dial(base, TEACHER, NAME, file)
     with tempfile.TemporaryDirectory() as folder:
         size = file.save(Path(folder) / "concept.safetensors")
     return Personalised(base, f"a <{NAME}>", size, (use,))

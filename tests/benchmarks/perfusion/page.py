@@ -14,14 +14,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
-from tests.benchmarks.perfusion.cells import ABLATION, BIASES, DEFAULT, SCORE, TEMPERATURES, Size
+from tests.benchmarks.perfusion.cells import ABLATION, DEFAULT, SCORE, Size, bias_arms, temperature_arms
 from tests.benchmarks.perfusion.intervals import Estimate, lift, mean_of, values
-from tests.benchmarks.perfusion.methods import CAPTION, GATE, METHODS, Settings
+from tests.benchmarks.perfusion.methods import CAPTION, METHODS, Settings
 from tests.benchmarks.perfusion.plan import ABLATED, Results, of_method, scored, tuning
 from tests.benchmarks.report import Report
 
 SCORES: Final = ("identity", "CLIP-I", "attributes", "CLIP-T")
 STUDENTS: Final = ("key-locked student", "free student")
+_AXES: Final = (("attributes", "identity"), ("CLIP-T", "CLIP-I"))
 _INTRODUCTION: Final = Path(__file__).with_name("introduction.md")
 
 
@@ -41,7 +42,7 @@ class Findings:
         """Return the arm of each bias of a Perfusion method."""
         lock = METHODS[method].key_lock
         assert lock is not None
-        return {bias: DEFAULT if bias == GATE[lock] else f"bias {bias:g}" for bias in BIASES}
+        return bias_arms(lock)
 
 
 def perfusions() -> list[str]:
@@ -133,7 +134,7 @@ def draw_plot(findings: Findings, path: Path) -> None:
     """Draw image score against text score, judged and by CLIP, with 95 % intervals."""
     mpl.use("Agg")
     figure, sides = plt.subplots(1, 2, figsize=(12, 5))
-    for side, (text, image) in zip(sides, (("attributes", "identity"), ("CLIP-T", "CLIP-I")), strict=True):
+    for side, (text, image) in zip(sides, _AXES, strict=True):
         for perfusion in perfusions():
             results = findings.of(perfusion)
             arms = findings.curve(perfusion).values()
@@ -184,20 +185,16 @@ def _lift_table(findings: Findings) -> str:
     return table(("curve of", "above the point of", "in identity", "in CLIP-I"), rows)
 
 
-_AXES: Final = (("attributes", "identity"), ("CLIP-T", "CLIP-I"))
-
-
 def _ablation_table(findings: Findings) -> str:
     rows = [(name, *(str(ablation(findings, name, score)) for score in SCORES)) for name in ABLATIONS]
     return table(("the whole method minus the one", *SCORES), rows)
 
 
 def _temperature_table(findings: Findings) -> str:
-    arms = {"0.15": DEFAULT} | {f"{temperature:g}": f"temperature {temperature:g}" for temperature in TEMPERATURES}
     rows = [
-        (f"{method}, {name}", *(str(mean_of(values(findings.of(method), arm, score))) for score in SCORES))
+        (f"{method}, {temperature:g}", *(str(mean_of(values(findings.of(method), arm, score))) for score in SCORES))
         for method in perfusions()
-        for name, arm in sorted(arms.items(), key=lambda item: float(item[0]))
+        for temperature, arm in temperature_arms().items()
     ]
     return table(("method, temperature", *SCORES), rows)
 

@@ -31,7 +31,8 @@ from workers.engine import attention
 from workers.engine.attention import KeyValueProjections
 from workers.engine.base_model import BaseModel
 from workers.engine.denoiser import Denoiser
-from workers.engine.pictures import to_pixels
+from workers.engine.perfusion.training_pictures import prepare_pictures
+from workers.engine.settings import falling_rate
 from workers.engine.storybook.drawing import Drawing, draw
 from workers.engine.storybook.facts import GUIDANCE
 from workers.engine.text import TextEncoder, Tower
@@ -150,8 +151,8 @@ def _with_unet(base: BaseModel, unet: UNet2DConditionModel) -> BaseModel:
 
 def _latents(base: BaseModel, photos: Sequence[Image.Image]) -> Tensor:
     """Return the latents (2n, C, H, W) of pictures and their mirror images."""
-    pixels = to_pixels(photos, base.native_size)
-    return torch.cat([base.autoencoder.encode(pixels), base.autoencoder.encode(pixels.flip(-1))])
+    config = replace(base.perfusion, masked=False)
+    return prepare_pictures(base, photos, "", config, seed=0).latents
 
 
 def _worded(base: BaseModel, thing: str) -> tuple[str, ...]:
@@ -195,7 +196,7 @@ def _fit(
     encode = _encoder(base.text, token, word)
     for step in range(config.steps):
         for rate, group in zip(rates, optimizer.param_groups, strict=True):
-            group["lr"] = rate * min(1.0, (config.steps - step) / max(1.0, config.decay_share * config.steps))
+            group["lr"] = rate * falling_rate(step, config.steps, config.decay_share)
         drawn = [
             (
                 lesson.latents[torch.randint(len(lesson.latents), (share,), generator=generator)],
