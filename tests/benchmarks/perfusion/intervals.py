@@ -1,21 +1,31 @@
 """Means over individuals with what they may be off by: bootstrap intervals, of curves and of differences too.
 
 Individuals are what is drawn again, never pictures: those of one individual stand or fall together.
+Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", on expanded percentiles: those of resamples of
+few are too narrow, as the resamples' spread divides by n and not by n - 1, and as the normal's quantiles stand in for
+Student's. In simulations with twelve individuals, normal or skewed, intervals of plain percentiles held the mean in .87
+to .91 of cases, bias-corrected and accelerated ones in .88 to .93, these in .91 to .95.
 Dimensions: I individuals, R resamples
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Curve = Sequence[tuple[Array, Array]]
+"""Points of (text, image) scores, each (I,), of the same individuals throughout."""
 _RESAMPLES: Final = 4000
-_PERCENTILES: Final = (2.5, 97.5)
+_LEVEL: Final = 0.95
+_ACROSS: Final = 21
+"""Text scores at which two curves are compared."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +47,40 @@ def values(results: Sequence[Mapping[str, Any]], arm: str, score: str) -> Array:
 
 def mean_of(scores: Array) -> Estimate:
     """Estimate the mean of scores (I,)."""
-    return _estimate(_means(scores))
+    return _estimate(_means(scores), len(scores))
 
 
-def lift(curve: Sequence[tuple[Array, Array]], point: tuple[Array, Array]) -> Estimate:
+def lift(curve: Curve, point: tuple[Array, Array]) -> Estimate:
     """Estimate how far a curve of (text, image) scores lies above a point: in image score, at the point's text score.
 
     Between its points the curve is straight, left of its first level. A point with more text than all of the curve is
-    lifted over from 0: nothing is known of the curve there. All scores are (I,), of the same individuals.
+    lifted over from 0: nothing is known of the curve there.
     """
     text, image = (_means(scores) for scores in point)  # (1 + R,)
-    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))  # (1 + R, points)
-    order = xs.argsort(axis=1)
-    xs, ys = np.take_along_axis(xs, order, 1), np.take_along_axis(ys, order, 1)
-    here = [np.interp(at, across, up, right=0.0) for at, across, up in zip(text, xs, ys, strict=True)]
-    return _estimate(np.array(here) - image)
+    here = [np.interp(at, across, up, right=0.0) for at, across, up in zip(text, *_curves(curve), strict=True)]
+    return _estimate(np.array(here) - image, len(point[0]))
+
+
+def lift_between(curve: Curve, other: Curve) -> Estimate:
+    """Estimate how far a curve lies above another: in image score, on average over the text scores that both reach.
+
+    Where they reach none in common, their nearest ends are compared.
+    """
+    differences = []
+    for xs, ys, other_xs, other_ys in zip(*_curves(curve), *_curves(other), strict=True):
+        across = np.linspace(max(xs[0], other_xs[0]), min(xs[-1], other_xs[-1]), _ACROSS)
+        differences.append((np.interp(across, xs, ys) - np.interp(across, other_xs, other_ys)).mean())
+    return _estimate(np.array(differences), len(curve[0][0]))
+
+
+def _curves(curve: Curve) -> tuple[Array, Array]:
+    """Return the mean text and image scores of a curve and of its resamples, by rising text: (1 + R, points) each.
+
+    Of points with equal text the one with the best image score comes last, so that a curve that ends there is worth it.
+    """
+    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))
+    order = np.lexsort((ys, xs), axis=1)
+    return np.take_along_axis(xs, order, 1), np.take_along_axis(ys, order, 1)
 
 
 def _means(scores: Array) -> Array:
@@ -60,6 +89,22 @@ def _means(scores: Array) -> Array:
     return np.concatenate([[scores.mean()], scores[drawn].mean(1)])
 
 
-def _estimate(means: Array) -> Estimate:
-    low, high = np.percentile(means[1:], _PERCENTILES)
+def _estimate(means: Array, individuals: int) -> Estimate:
+    """Return the first of (1 + R,) values and the expanded percentiles of the rest."""
+    if individuals == 1:
+        return Estimate(*(float(means[0]),) * 3)  # nothing is known of what it may be off by
+    quantile = math.sqrt(individuals / (individuals - 1)) * student_quantile(individuals - 1)
+    tail = NormalDist().cdf(-quantile)
+    low, high = np.quantile(means[1:], (tail, 1 - tail))
     return Estimate(float(means[0]), float(low), float(high))
+
+
+def student_quantile(freedom: int, share: float = (1 + _LEVEL) / 2) -> float:
+    """Return a quantile of Student's t, by Abramowitz and Stegun 1964, 26.7.5 (to 0.3 % from 5 degrees of freedom)."""
+    z = NormalDist().inv_cdf(share)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return float(z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))

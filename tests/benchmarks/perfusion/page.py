@@ -1,92 +1,25 @@
-"""Writes the page and the plot of the comparison from what the cells hold."""
+"""Writes the page of the comparison from what the cells hold."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
 from tests.benchmarks.perfusion.ablations import ABLATIONS
-from tests.benchmarks.perfusion.cells import ABLATION, DEFAULT, SCORE, Size, bias_arms, temperature_arms
-from tests.benchmarks.perfusion.intervals import Estimate, lift, mean_of, values
-from tests.benchmarks.perfusion.methods import CAPTION, METHODS, Settings
-from tests.benchmarks.perfusion.plan import ABLATED, Results, of_method, scored, tuning
-from tests.benchmarks.report import Report
+from tests.benchmarks.perfusion.cell import DEFAULT, FEW, SCORE, temperature_arms
+from tests.benchmarks.perfusion.findings import AXES, JUDGED, PERFUSIONS, RIVALS, Findings
+from tests.benchmarks.perfusion.intervals import mean_of, values
+from tests.benchmarks.perfusion.methods import CAPTION, METHODS, WHOLE, Settings
+from tests.benchmarks.perfusion.plan import AT_FEW
+from tests.benchmarks.perfusion.plot import draw_plot
+from tests.benchmarks.perfusion.prompts import wordings
+from tests.benchmarks.perfusion.store import SCORES
 
-SCORES: Final = ("identity", "CLIP-I", "attributes", "CLIP-T")
-STUDENTS: Final = ("key-locked student", "free student")
-_AXES: Final = (("attributes", "identity"), ("CLIP-T", "CLIP-I"))
 _INTRODUCTION: Final = Path(__file__).with_name("introduction.md")
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was measured, and with which settings."""
-
-    size: Size
-    results: Results
-    chosen: Mapping[str, Settings]
-
-    def of(self, method: str, *, stage: str = SCORE, photos: int | None = None) -> list[Mapping[str, Any]]:
-        """Return one method's results, one for each individual."""
-        return of_method(self.results, stage, method, photos or max(self.size.photos))
-
-    def curve(self, method: str) -> dict[float, str]:
-        """Return the arm of each bias of a Perfusion method."""
-        lock = METHODS[method].key_lock
-        assert lock is not None
-        return bias_arms(lock)
-
-
-def perfusions() -> list[str]:
-    """Return the methods with a dial."""
-    return [name for name, method in METHODS.items() if method.is_perfusion]
-
-
-def rivals() -> list[str]:
-    """Return all others, the caption among them."""
-    return [*(name for name, method in METHODS.items() if not method.is_perfusion), CAPTION]
-
-
-def add_figures(report: Report, findings: Findings) -> None:
-    """Note every figure, and the signs that are expected."""
-    for photos in findings.size.photos:
-        for method in (*METHODS, CAPTION):
-            results = findings.of(method, photos=photos)
-            for score in SCORES if results else ():
-                report.add(f"{score}: {method}, {photos} pictures", float(values(results, DEFAULT, score).mean()))
-    for perfusion in perfusions():
-        for rival in rivals():
-            lifted = lift_of(findings, perfusion, rival, ("attributes", "identity"))
-            report.add(f"{perfusion} above {rival}", lifted.value)
-            report.add(f"{perfusion} above {rival}, least", lifted.low)
-            report.expect(f"{perfusion} above {rival}, least", ">=", 0)
-    for name in ABLATIONS:
-        for score in ("identity", "attributes"):
-            report.add(f"{score}: whole over {name}", ablation(findings, name, score).value)
-    report.expect("identity: whole over without the mask", ">=", 0)
-    report.expect("identity: whole over training bias 0.4", ">=", 0)
-
-
-def lift_of(findings: Findings, perfusion: str, rival: str, axes: tuple[str, str]) -> Estimate:
-    """Estimate how far a Perfusion's curve over the bias lies above a rival's point."""
-    own, other = findings.of(perfusion), findings.of(rival)
-    curve = [tuple(values(own, arm, axis) for axis in axes) for arm in findings.curve(perfusion).values()]
-    text, image = (values(other, DEFAULT, axis) for axis in axes)
-    return lift([(x, y) for x, y in curve], (text, image))
-
-
-def ablation(findings: Findings, name: str, score: str) -> Estimate:
-    """Estimate by how much the whole method's score is above that without a part, individual by individual."""
-    whole, without = findings.of(ABLATED), findings.of(name, stage=ABLATION)
-    return mean_of(values(whole, DEFAULT, score) - values(without, DEFAULT, score))
+_LIFTED: Final = tuple(f"{image} at equal {text}" for text, image in AXES)
 
 
 def write_page(findings: Findings, page: Path, plot: Path) -> None:
@@ -96,17 +29,19 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
         _introduction(findings),
         f"![Image score against text score of every method]({_relative(plot, page)})",
         "## Every method at its default",
-        *(_method_table(findings, photos) for photos in findings.size.photos),
+        _method_table(findings, (*METHODS, CAPTION), SCORE, findings.size.photos),
+        *([_method_table(findings, AT_FEW, FEW, findings.size.few_photos)] if findings.size.few else []),
+        _diverged(findings),
         "## The curve over the bias against every rival's point",
         _lift_table(findings),
         "## What each part is for",
-        _ablation_table(findings),
+        _parts(findings),
         "## The gate's temperature while drawing",
         _temperature_table(findings),
         "## In one step",
-        _student_table(findings),
+        *_students(findings),
         "## What each method chose",
-        _chosen_table(findings),
+        *_choices(findings),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n")
@@ -114,109 +49,149 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
 
 def _introduction(findings: Findings) -> str:
     size = findings.size
+    searched = f"a choice of {len(METHODS[WHOLE].grid)} settings, made on {len(size.tuned)} other individuals"
+    few = f"; {len(size.few)} of them from {size.few_photos}, too" if size.few else ""
     return (
         _INTRODUCTION.read_text()
         .strip()
         .format(
-            tuned=len(tuning(size)),
-            scored=len(scored(size)),
-            photos=" and ".join(map(str, size.photos)),
-            trials="a choice of eight settings, made on the others" if size.trials > 1 else "one setting",
-            wordings=len(range(0, 20, size.wording_stride)),
+            scored=len(size.scored),
+            photos=f"{size.photos}{few}",
+            trials=searched if size.tuned else "settings that were settled beforehand",
+            wordings=len(wordings("cat")[:: size.wording_stride]),
             seeds=size.seeds,
+            fewer_seeds=size.fewer_seeds,
             steps=size.steps,
-            training=size.concept_steps or "the model's own",
+            training=size.concept_steps or "as many as the model's card says of",
         )
     )
 
 
-def draw_plot(findings: Findings, path: Path) -> None:
-    """Draw image score against text score, judged and by CLIP, with 95 % intervals."""
-    mpl.use("Agg")
-    figure, sides = plt.subplots(1, 2, figsize=(12, 5))
-    for side, (text, image) in zip(sides, _AXES, strict=True):
-        for perfusion in perfusions():
-            results = findings.of(perfusion)
-            arms = findings.curve(perfusion).values()
-            _plot(side, [[mean_of(values(results, arm, axis)) for axis in (text, image)] for arm in arms], perfusion)
-        for rival in rivals():
-            point = [mean_of(values(findings.of(rival), DEFAULT, axis)) for axis in (text, image)]
-            _plot(side, [point], rival)
-        side.set_xlabel(f"{text} (the rest of the prompt is there)")
-        side.set_ylabel(f"{image} (the individual is there)")
-        side.grid(alpha=0.3)
-    sides[0].legend(fontsize=8)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _plot(side: Axes, points: Sequence[Sequence[Estimate]], label: str) -> None:
-    """Draw estimates of (text, image), joined, with their intervals."""
-    across, up = zip(*points, strict=True)
-    errors = [[[e.value - e.low for e in axis], [e.high - e.value for e in axis]] for axis in (across, up)]
-    marker = "s" if len(points) == 1 else "o"
-    x, y = ([e.value for e in axis] for axis in (across, up))
-    side.errorbar(x, y, xerr=errors[0], yerr=errors[1], marker=marker, elinewidth=0.6, capsize=2, label=label)
-
-
-def _method_table(findings: Findings, photos: int) -> str:
+def _method_table(findings: Findings, methods: Sequence[str], stage: str, photos: int) -> str:
     rows = []
-    for method in (*METHODS, CAPTION):
-        results = findings.of(method, photos=photos)
-        if results:
-            scores = [str(mean_of(values(results, DEFAULT, score))) for score in SCORES]
-            rows.append((method, *scores, f"{mean(r['seconds'] for r in results):.0f}", f"{_bytes(results):,}"))
+    for method in methods:
+        results = findings.of(method, stage)
+        scores = [str(mean_of(values(results, DEFAULT, score))) for score in SCORES]
+        seconds, samples = (f"{mean(result[name] for result in results):,.0f}" for name in ("seconds", "prior_samples"))
+        rows.append((method, *scores, seconds, samples, f"{max(result['bytes'] for result in results):,}"))
     pictures = "picture" if photos == 1 else "pictures"
-    return f"Learned from {photos} {pictures}:\n\n" + table(("method", *SCORES, "seconds", "bytes"), rows)
+    columns = ("method", *SCORES, "seconds", "extra samples", "bytes")
+    return f"Learned from {photos} {pictures}, by {len(results)} individuals:\n\n" + table(columns, rows)
 
 
-def _bytes(results: Sequence[Mapping[str, Any]]) -> int:
-    return int(mean(result["bytes"] for result in results))
+def _diverged(findings: Findings) -> str:
+    """Say which trainings came to nothing."""
+    diverged = [result for result in findings.results.values() if result["diverged"]]
+    if not diverged:
+        return "No training diverged."
+    told = [
+        f"* {cell['stage']}: {cell['method']}, {_settings(cell['settings'])}, {result['caption']}"
+        for result in diverged
+        for cell in [result["cell"]]
+    ]
+    said = "These trainings diverged. Their scores count as 0; a setting that did so in the search is not chosen:"
+    return "\n".join([said, "", *told])
 
 
 def _lift_table(findings: Findings) -> str:
     rows = [
-        (perfusion, rival, *(str(lift_of(findings, perfusion, rival, axes)) for axes in _AXES))
-        for perfusion in perfusions()
-        for rival in rivals()
+        (perfusion, rival, *(str(findings.lift_over(perfusion, rival, axes)) for axes in AXES))
+        for perfusion in PERFUSIONS
+        for rival in RIVALS
     ]
-    return table(("curve of", "above the point of", "in identity", "in CLIP-I"), rows)
+    return table(("curve of", "above the point of", *_LIFTED), rows)
 
 
-def _ablation_table(findings: Findings) -> str:
-    rows = [(name, *(str(ablation(findings, name, score)) for score in SCORES)) for name in ABLATIONS]
-    return table(("the whole method minus the one", *SCORES), rows)
+def _parts(findings: Findings) -> str:
+    """Return the differences to other key locks, which are curves only, and to the ablations."""
+    rows = []
+    for perfusion in PERFUSIONS:
+        if perfusion != WHOLE:
+            lifts = [str(findings.lift_over_lock(perfusion, axes)) for axes in AXES]
+            rows.append((WHOLE, perfusion, *lifts, *[""] * len(SCORES)))
+    for name in findings.ablations:
+        lifts = [str(findings.lift_over_ablation(name, axes)) for axes in AXES]
+        rows.append((ABLATIONS[name].beside, name, *lifts, *(str(findings.difference(name, one)) for one in SCORES)))
+    told = (
+        f"By how much one is above the other: its curve over the bias, at equal text score on average over what both "
+        f"reach; and, at the model's own dial, its scores. Ablations are of {len(findings.size.ablated)} individuals. "
+        "[many-concepts.md](many-concepts.md) compares the exact projection of several concepts with the naive sum."
+    )
+    return f"{told}\n\n" + table(("one", "the other", *_LIFTED, *SCORES), rows)
 
 
 def _temperature_table(findings: Findings) -> str:
+    results = findings.of(WHOLE)
     rows = [
-        (f"{method}, {temperature:g}", *(str(mean_of(values(findings.of(method), arm, score))) for score in SCORES))
-        for method in perfusions()
-        for temperature, arm in temperature_arms().items()
+        (f"{temperature:g}", *(str(mean_of(values(results, arm, score))) for score in SCORES))
+        for temperature, arm in temperature_arms(findings.size).items()
     ]
-    return table(("method, temperature", *SCORES), rows)
+    return f"Of {WHOLE}, at the model's own bias:\n\n" + table(("temperature", *SCORES), rows)
 
 
-def _student_table(findings: Findings) -> str:
-    return table(("method, drawn by", *SCORES), list(_student_rows(findings)))
-
-
-def _student_rows(findings: Findings) -> Iterator[tuple[str, ...]]:
-    for method in (*perfusions(), CAPTION):
-        results = findings.of(method)
-        for name in (DEFAULT, *STUDENTS):
-            if all(name in result["scores"] for result in results):
-                shown = "teacher" if name == DEFAULT else name
-                yield (f"{method}, {shown}", *(str(mean_of(values(results, name, score))) for score in SCORES))
-
-
-def _chosen_table(findings: Findings) -> str:
+def _students(findings: Findings) -> Iterator[str]:
+    """Yield what students make of what the teacher learned, on average and one by one."""
+    present = list(findings.store.student_folders)
+    missing = [name for name in findings.store.students if name not in present]
+    yield (
+        "Concepts are learned on the teacher alone. The student is the one that ships, which is key-locked; the "
+        "locked and the free one learned from as many samples as each other."
+    )
+    if missing:
+        yield f"Missing, and so not measured: {', '.join(missing)}."
     rows = [
-        (name, ", ".join(f"{key} {value}" for key, value in told.items())) for name, told in findings.chosen.items()
+        (method, "teacher" if name == DEFAULT else name, *(str(mean_of(values(results, name, one))) for one in SCORES))
+        for method in (*PERFUSIONS, CAPTION)
+        for results in [findings.of(method)]
+        for name in (DEFAULT, *present)
     ]
-    return table(("method", "settings"), rows)
+    yield table(("method", "drawn by", *SCORES), rows)
+    if present:
+        yield f"What is lost of each concept ({WHOLE}), the teacher's score minus the student's:"
+        yield _losses(findings, present)
+
+
+def _losses(findings: Findings, students: Sequence[str]) -> str:
+    image, text = JUDGED[1], JUDGED[0]
+    columns = [f"{score}, {student}" for student in students for score in (image, text)]
+    rows = []
+    for result in findings.of(WHOLE):
+        own, scores = result["scores"][DEFAULT], result["scores"]
+        lost = [own[one] - scores[student][one] for student in students for one in (image, text)]
+        rows.append((result["caption"], *(f"{own[one]:.3f}" for one in (image, text)), *(f"{one:.3f}" for one in lost)))
+    means = [str(mean_of(values(findings.of(WHOLE), DEFAULT, one))) for one in (image, text)]
+    means += [str(findings.loss(WHOLE, student, one)) for student in students for one in (image, text)]
+    return table(("individual", f"{image}, teacher", f"{text}, teacher", *columns), [*rows, ("all", *means)])
+
+
+def _choices(findings: Findings) -> Iterator[str]:
+    rows = []
+    for name, method in METHODS.items():
+        chosen = findings.chosen[name]
+        if not findings.size.tuned or method.grid:
+            rows.append((name, _settings(chosen) or "the model's own", ", ".join(at_the_edge(chosen, method.grid))))
+        else:
+            rows.append((name, f"as {WHOLE}", ""))
+    if findings.size.tuned:
+        yield (
+            "Where a number is the least or the largest of those that were tried, a better one may lie beyond: that is "
+            "said in the last column. All else of Perfusion is as the model's card has it."
+        )
+    yield table(("method", "settings", "at the edge of what was tried"), rows)
+
+
+def at_the_edge(chosen: Settings, grid: Sequence[Settings]) -> list[str]:
+    """Return the numbers that are the least or the largest of a grid, in words."""
+    told = []
+    for name, value in chosen.items():
+        tried = sorted({settings[name] for settings in grid if name in settings})
+        if not isinstance(value, bool) and len(tried) > 1 and value in {tried[0], tried[-1]}:
+            told.append(f"{name} {value:g} (of {tried[0]:g} to {tried[-1]:g})")
+    return told
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

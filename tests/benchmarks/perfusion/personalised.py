@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest
+from workers.engine.perfusion.concept import ConceptFile
 from workers.engine.storybook.drawing import draw_requests
 from workers.engine.storybook.facts import GUIDANCE
 from workers.engine.storybook.judges import Pictures
@@ -19,13 +20,15 @@ FLOAT16_BYTES = 2
 class Personalised:
     """A model that knows an individual, and the words that mean it in a prompt, with their article.
 
-    ``bytes`` is what has to be kept of it beside the base model, in float16.
+    ``bytes`` are those of the numbers that have to be kept of it beside the base model, in float16; ``file`` holds
+    them where a student can draw the individual too.
     """
 
     base: BaseModel
     thing: str
     bytes: int
     uses: tuple[ConceptUse, ...] = ()
+    file: ConceptFile | None = None
 
     def dialled(self, gate_bias: float | None = None, gate_temperature: float | None = None) -> Personalised:
         """Return it with other settings of Perfusion's gate."""

@@ -7,70 +7,81 @@ from statistics import harmonic_mean, mean
 from typing import Any, Final
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
-from tests.benchmarks.perfusion.cells import ABLATION, DEFAULT, SCORE, SEARCH, Cell, Size
-from tests.benchmarks.perfusion.methods import CAPTION, METHODS, Settings
+from tests.benchmarks.perfusion.cell import ABLATION, DEFAULT, FEW, SCORE, SEARCH, Cell, Size
+from tests.benchmarks.perfusion.methods import CAPTION, METHODS, WHOLE, Settings
 
 Results = Mapping[str, Mapping[str, Any]]
-"""What cells' files hold, by the cell's key."""
-ABLATED: Final = "Perfusion, local"
-
-
-def tuning(size: Size) -> list[int]:
-    """Return the individuals that settings are chosen on."""
-    return list(range(0, size.individuals, size.tuning_stride))
-
-
-def scored(size: Size) -> list[int]:
-    """Return all others."""
-    return [k for k in range(size.individuals) if k not in tuning(size)]
+"""What is known of cells, by the cell's key."""
+Chosen = Mapping[str, Settings]
+AT_FEW: Final = tuple(name for name, method in METHODS.items() if name == WHOLE or not method.is_perfusion)
+"""Methods that are compared at few pictures."""
 
 
 def search_cells(size: Size) -> list[Cell]:
     """Return every method with every setting on the tuning individuals."""
     return [
-        Cell(SEARCH, name, settings, individual, max(size.photos))
+        Cell(SEARCH, name, settings, individual, size.photos)
+        for individual in size.tuned
         for name, method in METHODS.items()
-        for settings in method.grid[: size.trials]
-        for individual in tuning(size)
+        for settings in method.grid
     ]
 
 
 def choose(size: Size, results: Results) -> dict[str, Settings]:
-    """Return each method's best setting: by the harmonic mean of identity and attributes over the individuals."""
-    chosen = {}
-    for name, method in METHODS.items():
+    """Return each method's best setting: by the harmonic mean of identity and attributes over the individuals.
 
-        def worth(settings: Settings, name: str = name) -> float:
-            cells = [Cell(SEARCH, name, settings, k, max(size.photos)) for k in tuning(size)]
-            scores = [results[cell.key]["scores"][DEFAULT] for cell in cells]
-            return float(harmonic_mean([mean(score[axis] for score in scores) for axis in ("identity", "attributes")]))
-
-        chosen[name] = max(method.grid[: size.trials], key=worth)
-    return chosen
+    A setting that diverged on any of them is out; raises ValueError for a method that is left with none.
+    """
+    if not size.tuned:
+        return {name: method.settled for name, method in METHODS.items()}
+    best = {name: _best(size, results, name) for name, method in METHODS.items() if method.grid}
+    return {name: best.get(name, best[WHOLE]) for name in METHODS}
 
 
-def scoring_cells(size: Size, chosen: Mapping[str, Settings]) -> list[Cell]:
-    """Return what is scored, the fewest pictures last, then the ablations."""
-    return [*_compared(size, chosen), *_ablated(size, chosen)]
+def _best(size: Size, results: Results, name: str) -> Settings:
+    worth: list[tuple[float, Settings]] = []
+    for settings in METHODS[name].grid:
+        cells = [results[Cell(SEARCH, name, settings, k, size.photos).key] for k in size.tuned]
+        if not any(cell["diverged"] for cell in cells):
+            scores = [cell["scores"][DEFAULT] for cell in cells]
+            means = [mean(score[axis] for score in scores) for axis in ("identity", "attributes")]
+            worth.append((float(harmonic_mean(means)), settings))
+    if not worth:
+        raise ValueError(f"{name} diverged with every setting")
+    return max(worth, key=lambda one: one[0])[1]
 
 
-def _compared(size: Size, chosen: Mapping[str, Settings]) -> Iterator[Cell]:
-    for photos in size.photos:
-        for individual in scored(size):
-            for name, settings in chosen.items():
-                yield Cell(SCORE, name, settings, individual, photos)
-            if photos == max(size.photos):
-                yield Cell(SCORE, CAPTION, {}, individual, photos)
+def scoring_cells(size: Size, chosen: Chosen) -> list[Cell]:
+    """Return what is scored, the most telling first, each individual with everything before the next."""
+    return [*_compared(size, chosen), *_ablated(size, chosen), *_at_few(size, chosen)]
 
 
-def _ablated(size: Size, chosen: Mapping[str, Settings]) -> Iterator[Cell]:
-    for name in ABLATIONS:
-        for individual in scored(size):
-            yield Cell(ABLATION, name, chosen[ABLATED], individual, max(size.photos))
+def _compared(size: Size, chosen: Chosen) -> Iterator[Cell]:
+    for individual in size.scored:
+        for name, settings in chosen.items():
+            yield Cell(SCORE, name, settings, individual, size.photos)
+        yield Cell(SCORE, CAPTION, {}, individual, size.photos)
 
 
-def of_method(results: Results, stage: str, method: str, photos: int) -> list[Mapping[str, Any]]:
-    """Return the results of one method, one for each individual, in their order."""
-    wanted = {"stage": stage, "method": method, "photos": photos}
+def _ablated(size: Size, chosen: Chosen) -> Iterator[Cell]:
+    for individual in size.ablated:
+        for name in ablations_of(size, chosen):
+            yield Cell(ABLATION, name, chosen[WHOLE], individual, size.photos)
+
+
+def _at_few(size: Size, chosen: Chosen) -> Iterator[Cell]:
+    for individual in size.few:
+        for name in AT_FEW:
+            yield Cell(FEW, name, chosen[name], individual, size.few_photos)
+
+
+def ablations_of(size: Size, chosen: Chosen) -> list[str]:
+    """Return the ablations that change anything of the whole method."""
+    return [name for name in size.ablations if ABLATIONS[name].changes(chosen[WHOLE])]
+
+
+def of_method(results: Results, stage: str, method: str) -> list[Mapping[str, Any]]:
+    """Return the results of one method at one stage, one for each individual, in their order."""
+    wanted = {"stage": stage, "method": method}
     found = [result for result in results.values() if wanted.items() <= result["cell"].items()]
     return sorted(found, key=lambda result: int(result["cell"]["individual"]))

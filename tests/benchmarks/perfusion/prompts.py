@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from workers.engine.storybook.captions import with_article
 from workers.engine.storybook.identity import ACCESSORIES
 
 _SCENES: Final = {
@@ -70,18 +71,23 @@ def _worn(kind: str) -> Iterator[Wording]:
             yield Wording(f"a {colour} {wearer} wearing {{}} {words}", due, alone=False)
     else:
         for (colour, worn), (words, scene) in zip(_WORN, scenes, strict=False):
-            article = "" if worn == "sunglasses" else "a "
-            yield Wording(f"{{}} wearing {article}{colour} {worn} {words}", {"accessory": worn, "scene": scene})
+            worn_thing = with_article(f"{colour} {worn}")
+            yield Wording(f"{{}} wearing {worn_thing} {words}", {"accessory": worn, "scene": scene})
 
 
 def _paired(kind: str) -> Iterator[Wording]:
     others = [(colour, other) for colour, other in _COMPANIONS if other != kind][:_PAIRS]
     for (colour, other), (words, scene) in zip(others, list(_SCENES.items())[1:], strict=False):
-        article = "an" if colour[0] in "aeiou" else "a"
         due = {"scene": scene, "count": "two"}
-        yield Wording(f"{{}} next to {article} {colour} {other} {words}", due, alone=False, pair=(kind, other))
+        company = with_article(f"{colour} {other}")
+        yield Wording(f"{{}} next to {company} {words}", due, alone=False, pair=(kind, other))
 
 
 def alone(asked: Sequence[Wording]) -> list[int]:
     """Return the places of those wordings whose pictures show the individual by itself and in colour."""
     return [k for k, wording in enumerate(asked) if wording.alone]
+
+
+def called(word: str, kind: str) -> str:
+    """Return a method's word for an individual with the article of its kind: "a <it>", but "<it>" for sunglasses."""
+    return word if with_article(kind) == kind else f"a {word}"

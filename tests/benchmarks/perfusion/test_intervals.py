@@ -1,0 +1,53 @@
+"""What is said of means and of curves, and how often their intervals hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.perfusion.intervals import lift, lift_between, mean_of, student_quantile
+
+
+def test_a_curve_lies_above_a_point_by_what_it_has_more_at_the_points_text_score():
+    curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.3))]
+    assert lift(curve, (np.full(6, 0.5), np.full(6, 0.4))).value == pytest.approx(0.2)
+    assert lift(curve, (np.full(6, 0.1), np.full(6, 0.4))).value == pytest.approx(0.5)
+
+
+def test_a_curve_whose_text_is_always_right_is_worth_its_best_image_score():
+    curve = [(np.ones(6), np.full(6, image)) for image in (0.3, 0.9, 0.5)]
+    assert lift(curve, (np.ones(6), np.full(6, 0.4))).value == pytest.approx(0.5)
+
+
+def test_a_curve_is_given_nothing_where_it_does_not_reach():
+    curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.5))]
+    assert lift(curve, (np.full(6, 0.95), np.full(6, 0.4))).value == pytest.approx(-0.4)
+
+
+def test_a_curve_lies_above_another_by_what_it_has_more_where_both_reach():
+    def curve(*points: tuple[float, float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(np.full(6, text), np.full(6, image)) for text, image in points]
+
+    falling = curve((0.8, 0.3), (0.2, 0.9))
+    moved_along = curve((0.9, 0.2), (0.3, 0.8))  # another dial of the same
+    assert lift_between(falling, moved_along).value == pytest.approx(0)
+    assert lift_between(falling, curve((0.1, 0.8), (0.7, 0.2))).value == pytest.approx(0.2)
+    assert lift_between(falling, curve((0.9, 0.1), (1.0, 0.0))).value == pytest.approx(0.2)  # the nearest ends
+
+
+def test_an_interval_holds_the_mean_and_shrinks_with_agreement():
+    spread, same = mean_of(np.array([0.0, 1.0] * 6)), mean_of(np.full(12, 0.5))
+    assert spread.low < spread.value == 0.5 < spread.high
+    assert (same.low, same.high) == (0.5, 0.5)
+    assert mean_of(np.array([0.3])).low == 0.3
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(5, 2.5706), (11, 2.2010), (1000, 1.9623)])
+def test_students_quantile_is_the_tables(freedom: int, quantile: float):
+    assert student_quantile(freedom) == pytest.approx(quantile, rel=3e-3)
+
+
+def test_intervals_of_twelve_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    found = [mean_of(rng.normal(size=12)) for _ in range(400)]
+    assert np.mean([one.low <= 0 <= one.high for one in found]) == pytest.approx(0.945, abs=0.025)
