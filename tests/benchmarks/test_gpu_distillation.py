@@ -100,5 +100,5 @@ def test_a_call_without_time_brings_back_where_it_was(
 ):
     places = ["--models", str(teacher.parent), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     main([*places, "--device", "cpu", "--quick", "--minutes", "0", "--only", "gan"])
-    assert "to be continued with: regression, regression-long, student, gan" in capsys.readouterr().out
+    assert "to be continued with: regression, student, gan" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["machine.json"]

@@ -31,6 +31,7 @@ MATCHING = DistillationConfig(
     critic_lr=1e-3,
     guidance=1.0,
     regression_weight=0.0,
+    feature_weight=0.0,  # its teacher is a closed form
     warmup_share=0.0,
     weight_decay=0.0,
     ema=0.99,

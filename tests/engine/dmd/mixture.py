@@ -86,8 +86,8 @@ class Perceptron(ScoreNetwork):
         v: Tensor = self.last(self._features(x_t, timesteps))
         return v[:, :, None, None]
 
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
-        return self._features(x_t, timesteps)[:, :, None, None]
+    def features(self, x_t: Tensor, timesteps: Tensor, context: Context) -> list[Tensor]:
+        return [self._features(x_t, timesteps)[:, :, None, None]]
 
     def _features(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         phase = timesteps[:, None].float() * cast(Tensor, self.frequencies)

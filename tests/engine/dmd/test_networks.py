@@ -118,9 +118,22 @@ def test_the_bottleneck_is_the_middle_blocks_output(family: BaseModel) -> None:
     seen: list[Tensor] = []
     network.unet.mid_block.register_forward_hook(lambda _block, _inputs, output: seen.append(output))
     network(*inputs(family))
-    features = network.bottleneck(*inputs(family))
+    features = network.features(*inputs(family))[-1]
     assert features.shape == (2, 32, 4, 4)
     assert torch.equal(features, seen[0])
+
+
+def test_features_are_what_goes_across_to_the_way_up(family: BaseModel) -> None:
+    network = UNetScore.copy_of(family.denoiser.unet, family.denoiser.schedule, autocast=False)
+    across: list[Tensor] = []
+    network.unet.conv_in.register_forward_hook(lambda _layer, _inputs, output: across.append(output))
+    for block in network.unet.down_blocks:
+        block.register_forward_hook(lambda _block, _inputs, outputs: across.extend(outputs[1]))
+    network(*inputs(family))
+    *features, _ = network.features(*inputs(family))
+    assert len(features) == sum(len(block.resnets) for block in network.unet.up_blocks)
+    for ours, passed in zip(features, across, strict=False):
+        assert torch.equal(ours, passed)
 
 
 def test_the_bottleneck_of_a_model_without_a_middle_is_its_lowest_level(tiny: BaseModel) -> None:
@@ -129,13 +142,13 @@ def test_the_bottleneck_of_a_model_without_a_middle_is_its_lowest_level(tiny: Ba
     seen: list[Tensor] = []
     network.unet.down_blocks[-1].register_forward_hook(lambda _block, _inputs, output: seen.append(output[0]))
     network(*inputs(base))
-    assert torch.equal(network.bottleneck(*inputs(base)), seen[0])
+    assert torch.equal(network.features(*inputs(base))[-1], seen[0])
 
 
 def test_what_reads_the_bottleneck_teaches_the_way_down_and_not_the_way_up(tiny: BaseModel) -> None:
     network = UNetScore.copy_of(tiny.denoiser.unet, tiny.denoiser.schedule, autocast=False)
     trained = network.trained()
-    loss = network.bottleneck(*inputs(tiny)).square().mean()
+    loss = network.features(*inputs(tiny))[-1].square().mean()
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     reached = {name.split(".")[1] for name, given in zip(trained, gradients, strict=True) if given is not None}
     assert reached == {"conv_in", "time_embedding", "down_blocks", "mid_block"}

@@ -18,6 +18,7 @@ from workers.engine.dmd.objective import (
     denoising_loss,
     distribution_matching_gradient,
     distribution_matching_loss,
+    feature_loss,
     fool_loss,
     guided_x0,
     regression_loss,
@@ -233,6 +234,22 @@ def test_a_perfect_fake_score_has_no_loss_at_any_timestep_of_a_model_without_ter
 def test_regression_is_the_mean_squared_distance() -> None:
     x, y = samples(2, 4, 8, 8), samples(2, 4, 8, 8, seed=1)
     torch.testing.assert_close(regression_loss(x, y), (x - y).square().mean())
+
+
+def test_features_are_compared_by_direction_place_by_place_and_layer_by_layer() -> None:
+    wide, deep = samples(2, 4, 8, 8), samples(2, 16, 2, 2, seed=1)
+    louder = torch.rand((2, 1, 8, 8), generator=torch.Generator().manual_seed(2)) + 1
+    torch.testing.assert_close(feature_loss([wide, deep], [wide * louder, deep]), torch.tensor(0.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(feature_loss([wide, deep], [-wide, deep]), torch.tensor(2.0), rtol=0, atol=1e-4)
+    half = wide.clone()
+    half[:, :, :4] *= -1  # opposite in half of the places
+    torch.testing.assert_close(feature_loss([wide], [half]), torch.tensor(2.0), rtol=0, atol=1e-4)
+
+
+def test_where_there_is_no_feature_at_all_there_is_a_finite_gradient() -> None:
+    x = torch.zeros((1, 4, 2, 2), requires_grad=True)
+    (gradient,) = torch.autograd.grad(feature_loss([x], [torch.ones_like(x)]), x)
+    assert gradient.isfinite().all()
 
 
 def test_the_adversarial_losses_pull_one_logit_in_opposite_directions_and_do_not_saturate() -> None:

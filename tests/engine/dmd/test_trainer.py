@@ -114,6 +114,35 @@ def test_plain_regression_leaves_the_fake_score_alone() -> None:
     }
 
 
+def test_regression_compares_what_the_teacher_sees_in_both(tiny: BaseModel) -> None:
+    config = replace(SMALL, batch_size=2, matching_weight=0.0, regression_weight=1.0, feature_weight=1.0, steps=40)
+    trainer = unet_trainer(tiny, config)
+    teacher, apart = values(tiny.denoiser.unet), []
+    for _ in range(4):
+        for _ in range(10):
+            trainer.step()
+        apart.append(trainer.signals.report()["feature_loss"])
+    assert apart[-1] < 0.9 * apart[0]
+    assert changed(tiny.denoiser.unet, teacher) == set()
+    assert all(parameter.grad is None for parameter in tiny.denoiser.unet.parameters())
+
+
+def test_features_count_as_much_as_their_weight_says(tiny: BaseModel) -> None:
+    learned = []
+    for weight in (0.0, 1.0, 1.0, 2.0):
+        trainer = unet_trainer(tiny, replace(SMALL, batch_size=2, regression_weight=1.0, feature_weight=weight))
+        trainer.step()
+        learned.append(values(trainer.student)["unet.conv_in.weight"])
+    assert torch.equal(learned[1], learned[2])
+    assert not torch.equal(learned[0], learned[1])
+    assert not torch.equal(learned[1], learned[3])
+
+
+def test_features_of_a_teacher_that_has_none_are_refused() -> None:
+    with pytest.raises(SettingsInvalid, match="the teacher has no features"):
+        ring_trainer(replace(SMALL, regression_weight=0.25, feature_weight=1.0))
+
+
 def test_nobody_but_the_learners_gets_a_gradient(tiny: BaseModel) -> None:
     trainer = unet_trainer(tiny, replace(EVERYTHING, batch_size=2, guidance=3.0))
     teacher = values(tiny.denoiser.unet)

@@ -56,6 +56,7 @@ class DistillationConfig(TrainingSettings):
     least_noise: float = 0.02  # share of the timesteps at which distributions are matched
     most_noise: float = 0.98
     regression_weight: float = 0.25  # DMD, on most data sets
+    feature_weight: float = 1.0  # within regression: of the distance in the teacher's features, beside that in latents
     match_pairs: bool = False  # samples from the pairs' noise are matched as well (DMD for text-to-image)
     gan_weight: float = 0.0  # of the student's adversarial loss; 1e-3 to 5e-3 in DMD2, once the rest has converged
     gan_critic_weight: float = 1e-2
@@ -78,7 +79,7 @@ class DistillationConfig(TrainingSettings):
             require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("lr", "critic_lr"):
             require(0 < getattr(self, name) <= 0.1, f"{name} must be above 0 and at most 0.1")
-        for name in ("matching_weight", "regression_weight", "gan_weight", "gan_critic_weight"):
+        for name in ("matching_weight", "regression_weight", "feature_weight", "gan_weight", "gan_critic_weight"):
             require(0 <= getattr(self, name) <= 1000, f"{name} must be from 0 to 1000")
         for name in ("weight_decay", "warmup_share", "decay_share"):
             require(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")

@@ -40,8 +40,8 @@ class ScoreNetwork(nn.Module, ABC):
         """Return the network's own prediction (eps, v or x0) in float32."""
 
     @abstractmethod
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
-        """Return the features (B, C', H', W') of its lowest resolution, for a discriminator."""
+    def features(self, x_t: Tensor, timesteps: Tensor, context: Context) -> list[Tensor]:
+        """Return the features (B, C', H', W') of each layer on the way down, those of its lowest resolution last."""
 
     def predict_x0(self, x_t: Tensor, timesteps: Tensor, context: Context, /) -> Tensor:
         """Return the clean latents seen in x_t; in float32, as an eps model at t = 999 multiplies rounding by 14.6."""
@@ -98,21 +98,22 @@ class UNetScore(ScoreNetwork):
             output: Tensor = self.unet(x_t.to(dtype), timesteps, **context.to(dtype).as_arguments()).sample
         return output.float()
 
-    def bottleneck(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
-        """Return the middle block's output, or the last down block's where there is no middle."""
+    def features(self, x_t: Tensor, timesteps: Tensor, context: Context) -> list[Tensor]:
+        """Return what goes across to the way up and, where there is one, the middle block's output, in float32."""
         unet, dtype = self.unet, precision_of(self.unet)
         told = context.to(dtype)
         with self._precision():
             x = unet.conv_in(x_t.to(dtype))
+            seen = [x]
             when = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
             added = unet.get_aug_embed(when, **told.as_arguments())
             when = when if added is None else when + added
             for block in unet.down_blocks:
-                x, _ = block(x, when, **_cross(block, told.encodings))
+                x, across = block(x, when, **_cross(block, told.encodings))
+                seen += across
             if unet.mid_block is not None:
-                x = unet.mid_block(x, when, **_cross(unet.mid_block, told.encodings))
-        features: Tensor = x.float()
-        return features
+                seen.append(unet.mid_block(x, when, **_cross(unet.mid_block, told.encodings)))
+        return [features.float() for features in seen]
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self.autocast)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ from workers.engine.errors import SettingsInvalid
 from workers.engine.settings import falling_rate
 
 Network = TypeVar("Network", bound=ScoreNetwork)
+
+_FEATURES_UP_TO = 0.2  # share of the noise levels at which features are compared: those that see fine detail
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class DistillationTrainer(Generic[Network]):
         processes: Processes = ALONE,
     ) -> None:
         _require_material(material, config)
+        if config.regression_weight > 0 and config.feature_weight > 0 and not isinstance(teacher, ScoreNetwork):
+            raise SettingsInvalid("feature_weight is above 0, but the teacher has no features")
         self.teacher, self.student, self.material, self.config = teacher, student, material, config
         self.processes = processes
         self.averaged = student.average()
@@ -79,6 +83,7 @@ class DistillationTrainer(Generic[Network]):
         self._schedule = student.schedule
         self._device = next(student.parameters()).device
         self._every = TimestepRange(0, self._schedule.timesteps - 1)
+        self._nearly_clean = TimestepRange.share(self._schedule.timesteps, 0, _FEATURES_UP_TO)
         self._matched = TimestepRange.share(self._schedule.timesteps, config.least_noise, config.most_noise)
         critic: dict[str, nn.Parameter] = dict(self.fake.named_parameters())
         if config.gan_weight > 0:
@@ -131,9 +136,7 @@ class DistillationTrainer(Generic[Network]):
         again: Samples | None = None
         if config.regression_weight > 0 and self.material.pairs is not None:
             again, latents = self._draw_again(self.material.pairs)
-            regression = objective.regression_loss(again.x, latents)
-            parts.append(config.regression_weight * regression)
-            self.signals.add_mean("regression_loss", regression)
+            parts.append(config.regression_weight * self._regression_loss(again, latents))
         # Regression by itself looks at no samples but those from its pairs.
         samples = again if again is not None and not config.has_critic else self._draw()
         matched = samples
@@ -150,6 +153,24 @@ class DistillationTrainer(Generic[Network]):
         self.signals.add_samples(samples.x)
         self._follow()
         return Samples(samples.x.detach(), samples.context)
+
+    def _regression_loss(self, again: Samples, latents: Tensor) -> Tensor:
+        """Return how far samples are from what the teacher drew (B, C, H, W): in latents, and in its features."""
+        distance = objective.regression_loss(again.x, latents)
+        self.signals.add_mean("regression_loss", distance)
+        if self.config.feature_weight == 0:
+            return distance
+        timesteps, noise = self._draw_timesteps(self._nearly_clean, len(latents)), self._draw_noise(len(latents))
+        teacher = cast(ScoreNetwork, self.teacher)  # checked at the start
+
+        def seen(x: Tensor) -> list[Tensor]:
+            return teacher.features(self._schedule.add_noise(x, noise, timesteps), timesteps, again.context)
+
+        with torch.no_grad():
+            theirs = seen(latents)
+        apart = objective.feature_loss(seen(again.x), theirs)
+        self.signals.add_mean("feature_loss", apart)
+        return distance + self.config.feature_weight * apart
 
     def _matching_loss(self, samples: Samples) -> Tensor:
         """Return the loss whose gradient is the difference of the two scores at one noising of the samples."""
@@ -189,7 +210,7 @@ class DistillationTrainer(Generic[Network]):
         count = len(samples.x)
         timesteps = self._draw_timesteps(self._every, count)
         x_t = self._schedule.add_noise(samples.x, self._draw_noise(count), timesteps)
-        logits: Tensor = head(self.fake.bottleneck(x_t, timesteps, samples.context))
+        logits: Tensor = head(self.fake.features(x_t, timesteps, samples.context)[-1])
         return logits
 
     def _draw(self) -> Samples:
@@ -230,7 +251,7 @@ class DistillationTrainer(Generic[Network]):
     def _make_head(self, seed: int) -> Discriminator:
         blank = self.material.blank
         x = torch.zeros((1, *self.material.shape), device=self._device)
-        features = self.fake.bottleneck(x, torch.zeros(1, dtype=torch.long, device=self._device), blank)
+        features = self.fake.features(x, torch.zeros(1, dtype=torch.long, device=self._device), blank)[-1]
         return Discriminator.reading(features, seed=seed)
 
     @torch.no_grad()
