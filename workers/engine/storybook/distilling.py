@@ -62,8 +62,8 @@ class Recipe:
 
 
 FULL: Final = DistillationConfig().override(DISTILLATION)
-# At ten times this rate what the teacher knows is lost at once: nine thousand steps leave an error of 0.45, where 120 at
-# this one leave less. At four times it is lost slowly: gradients grow, and after four hundred steps the error rises.
+# At ten times this rate what the teacher knows is lost at once: nine thousand steps leave an error of 0.45, where 120
+# at this one leave less. At four times it is lost slowly: gradients grow, and after 400 steps the error rises.
 REGRESSION: Final = replace(
     FULL, steps=3000, lr=5e-5, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
 )
