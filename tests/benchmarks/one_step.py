@@ -18,7 +18,7 @@ import torch
 from tests.benchmarks.one_step_ablations import measure_ablations, measure_locks, missing_folders
 from tests.benchmarks.one_step_concepts import measure_concepts
 from tests.benchmarks.one_step_quality import measure_quality
-from tests.benchmarks.one_step_setup import QUICK, Models, Size, distil_toys
+from tests.benchmarks.one_step_setup import MADE, QUICK, Models, Size, distil_toys
 from tests.benchmarks.one_step_speed import measure_speed
 from tests.benchmarks.report import Report, argument_parser
 from workers.engine.metrics import ClipGrader
@@ -27,7 +27,6 @@ from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.judges import AttributeJudge, IdentityJudge
 
 ROOT = Path(__file__).parents[2]
-MADE = Path(".lockstep/storybook/students/students")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,12 @@ from workers.engine.storybook.student_material import Material, Workplace
 
 STEPS = 50
 EQUALS = ("locked", "free")  # of as many samples each
+MADE = Path(".lockstep/storybook/students/students")  # by `python -m workers.engine.storybook student`
+
+
+def students_in(student: Path, others: Path) -> dict[str, Path]:
+    """Return the folders of the student and of a key-locked and a free one of equal budgets, there or not."""
+    return {"student": student} | {f"{name} student": others / name for name in EQUALS}
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,8 @@ class Models:
 
     @property
     def students(self) -> dict[str, Path]:
-        """The student and, as far as they are there, a key-locked and a free one of equal budgets."""
-        others = {f"{name} student": self.others / name for name in EQUALS}
-        folders = {"student": self.student} | others
+        """Those that are there."""
+        folders = students_in(self.student, self.others)
         return {name: folder for name, folder in folders.items() if folder.exists()}
 
 

@@ -128,10 +128,11 @@ def in_processes(processes: int, work: Callable[[_Thing], _Made], things: Sequen
     """Do the work on each thing, in processes of one thread each; in this one where one is enough."""
     if processes == 1:
         return [work(thing) for thing in things]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_settle) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=settle) as pool:
         return list(pool.map(work, things))
 
 
-def _settle() -> None:
+def settle() -> None:
+    """Make a new process one of one thread that says nothing of loading."""
     torch.set_num_threads(1)
     silence_loading()

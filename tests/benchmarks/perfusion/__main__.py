@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.one_step_setup import MADE, students_in
 from tests.benchmarks.perfusion.bench import Bench
 from tests.benchmarks.perfusion.cell import Size
 from tests.benchmarks.perfusion.comparison import compare
@@ -18,7 +19,6 @@ from tests.benchmarks.perfusion.store import Store
 from tests.benchmarks.report import Report, argument_parser
 
 ROOT: Final = Path(__file__).parents[3]
-MADE: Final = Path(".lockstep/storybook/students/students")
 QUICK: Final = Size(
     tuned=(),
     scored=(5, 10, 14),  # a cat, a fish, a teapot
@@ -60,11 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_page(findings, page, plot)
     print(page.read_text())
     report.finish(given.json)
-
-
-def students_in(student: Path, others: Path) -> dict[str, Path]:
-    """Return the students' folders: of the shipped one, and of a key-locked and a free one of equal budgets."""
-    return {"student": student, "locked student": others / "locked", "free student": others / "free"}
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import TypeVar
 
-import torch
-
 from tests.benchmarks.perfusion.bench import Bench
 from tests.benchmarks.perfusion.cell import DEFAULT, Cell
 from tests.benchmarks.perfusion.cells import measure
 from tests.benchmarks.perfusion.findings import Findings
 from tests.benchmarks.perfusion.plan import choose, scoring_cells, search_cells
 from tests.benchmarks.perfusion.store import Result
-from workers.engine.quiet import silence_loading
+from tests.benchmarks.subjects import settle
 
 _Thing = TypeVar("_Thing")
 _Made = TypeVar("_Made")
@@ -79,8 +77,7 @@ _here: dict[str, tuple[Bench, float]] = {}
 
 
 def _open(bench: Bench, until: float) -> None:
-    torch.set_num_threads(1)
-    silence_loading()
+    settle()
     _here["bench"] = (bench, until)
 
 

@@ -67,8 +67,8 @@ FULL: Final = DistillationConfig().override(DISTILLATION)
 REGRESSION: Final = replace(
     FULL, steps=3000, lr=5e-5, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
 )
-# A student that moves at half the rate needs fewer updates of the fake score to keep up with: twice as many steps in
-# the same time, and the samples' mean swings no more.
+# With two updates of the fake score for each of the student's, the samples' mean swings no more than with five, and
+# there are twice as many steps in the same time; but at the fake score's rate its gradients grow, as with five.
 LONG: Final = replace(FULL, steps=1700, lr=5e-5, critic_ratio=2, critic_warmup=120, decay_share=0.5, ema=0.998)
 _SHORT: Final = replace(FULL, steps=300, critic_warmup=30, ema=0.98)
 
