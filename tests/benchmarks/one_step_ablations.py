@@ -13,7 +13,7 @@ from statistics import pstdev
 import torch
 
 from tests.benchmarks.one_step_quality import graded_against_renders
-from tests.benchmarks.one_step_setup import EQUALS, Models, Size, draw_set
+from tests.benchmarks.one_step_setup import FREE, Models, Size, draw_set
 from tests.benchmarks.report import Report, print_table
 from workers.engine.base_model import BaseModel
 from workers.engine.metrics import ClipGrader
@@ -95,5 +95,5 @@ def _expect_signs(report: Report, swings: Mapping[str, float]) -> None:
 
 def missing_folders(models: Models) -> list[Path]:
     """Return the folders that a whole run needs and that are not there."""
-    wanted = [models.student, *(models.others / name for name in (*EQUALS, *ABLATIONS))]
+    wanted = [models.student, *(models.others / name for name in (FREE, *ABLATIONS))]
     return [folder for folder in wanted if not folder.exists()]

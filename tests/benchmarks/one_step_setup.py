@@ -16,13 +16,13 @@ from workers.engine.storybook.sheet import PROMPTS
 from workers.engine.storybook.student_material import Material, Workplace
 
 STEPS = 50
-EQUALS = ("locked", "free")  # of as many samples each
+FREE = "free"  # distilled like the student, but for its keys
 MADE = Path(".lockstep/storybook/students/students")  # by `python -m workers.engine.storybook student`
 
 
 def students_in(student: Path, others: Path) -> dict[str, Path]:
-    """Return the folders of the student and of a key-locked and a free one of equal budgets, there or not."""
-    return {"student": student} | {f"{name} student": others / name for name in EQUALS}
+    """Return the folders of the key-locked student and of the free one, there or not."""
+    return {"student": student, f"{FREE} student": others / FREE}
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _students(findings: Findings) -> Iterator[str]:
     missing = [name for name in findings.store.students if name not in present]
     yield (
         "Concepts are learned on the teacher alone. The student is the one that ships, which is key-locked; the "
-        "locked and the free one learned from as many samples as each other."
+        "free one was distilled like it but for its keys."
     )
     if missing:
         yield f"Missing, and so not measured: {', '.join(missing)}."

@@ -28,6 +28,7 @@ def test_settings_replace_defaults_one_by_one() -> None:
         ({"ema": 1.0}, "ema must be from 0 to below 1"),
         ({"clip": float("inf")}, "clip must be above 0 and finite"),
         ({"guidance": float("nan")}, "guidance must be from 0 to 50"),
+        ({"matching_guidance": 1.5}, "matching_guidance must be from 0 to 1"),
         ({"least_noise": 0.99}, "must rise"),
         ({"fake_space": "flow"}, "fake_space must be one of own, epsilon"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),

@@ -88,6 +88,17 @@ def test_guidance_moves_a_student_whose_fake_score_equals_the_plain_teacher(tiny
     assert changed(trainer.student, before)
 
 
+def test_a_share_of_the_guidance_is_left_out_of_matching(tiny: BaseModel) -> None:
+    def gradient(guidance: float, matching_guidance: float) -> float:
+        config = replace(SMALL, batch_size=2, guidance=guidance, matching_guidance=matching_guidance)
+        trainer = unet_trainer(tiny, config)
+        trainer.step()
+        return trainer.signals.report()["matching_gradient"]
+
+    assert gradient(5.0, 0.5) == gradient(3.0, 1.0) > 0
+    assert gradient(5.0, 0.0) == 0
+
+
 def test_during_warm_up_the_fake_score_learns_and_the_student_waits() -> None:
     trainer = ring_trainer(replace(SMALL, critic_warmup=3))
     student, fake = values(trainer.student), values(trainer.fake)

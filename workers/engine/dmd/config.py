@@ -52,6 +52,7 @@ class DistillationConfig(TrainingSettings):
     weight_decay: float = 0.01
     clip: float = 10.0  # the most a gradient's norm may be
     guidance: float = 3.0  # of the teacher, in the pairs and in mu_real; the student needs none
+    matching_guidance: float = 1.0  # share of it in mu_real, from 0, none, to 1, as in DMD: less keeps more diversity
     matching_weight: float = 1.0
     least_noise: float = 0.02  # share of the timesteps at which distributions are matched
     most_noise: float = 0.98
@@ -81,7 +82,7 @@ class DistillationConfig(TrainingSettings):
             require(0 < getattr(self, name) <= 0.1, f"{name} must be above 0 and at most 0.1")
         for name in ("matching_weight", "regression_weight", "feature_weight", "gan_weight", "gan_critic_weight"):
             require(0 <= getattr(self, name) <= 1000, f"{name} must be from 0 to 1000")
-        for name in ("weight_decay", "warmup_share", "decay_share"):
+        for name in ("weight_decay", "warmup_share", "decay_share", "matching_guidance"):
             require(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1")
         require(0 <= self.ema < 1, "ema must be from 0 to below 1")
         require(0 < self.clip < math.inf, "clip must be above 0 and finite")

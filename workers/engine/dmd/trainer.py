@@ -184,7 +184,7 @@ class DistillationTrainer(Generic[Network]):
                 timesteps,
                 samples.context,
                 blank=self.material.blank,
-                guidance=self.config.guidance,
+                guidance=1 + self.config.matching_guidance * (self.config.guidance - 1),
             )
             fake = self.fake.predict_x0(x_t, timesteps, samples.context)
         gradient = objective.distribution_matching_gradient(x, real, fake)

@@ -67,19 +67,17 @@ FULL: Final = DistillationConfig().override(DISTILLATION)
 REGRESSION: Final = replace(
     FULL, steps=3000, lr=5e-5, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
 )
-# With two updates of the fake score for each of the student's, the samples' mean swings no more than with five, and
-# there are twice as many steps in the same time; but at the fake score's rate its gradients grow, as with five.
-LONG: Final = replace(FULL, steps=1700, lr=5e-5, critic_ratio=2, critic_warmup=120, decay_share=0.5, ema=0.998)
-_SHORT: Final = replace(FULL, steps=300, critic_warmup=30, ema=0.98)
+# From there, matching needs few updates, and slow ones: at five times this rate the fake score's gradients grow.
+LONG: Final = replace(FULL, steps=460, lr=2e-5, critic_lr=4e-5, critic_ratio=3, decay_share=0.5, checkpoint_every=50)
+_SHORT: Final = replace(LONG, steps=180, critic_ratio=5, critic_warmup=30, ema=0.98)
 
 STUDENT: Final = "student"
 RECIPES: Final[dict[str, Recipe]] = {
     "regression": Recipe(REGRESSION),
-    STUDENT: Recipe(LONG, after="regression", crowded=3),
     "regression-free": Recipe(replace(REGRESSION, key_locked=False)),
-    # As many samples each, to compare locked keys with free ones.
-    "locked": Recipe(FULL, after="regression"),
-    "free": Recipe(replace(FULL, key_locked=False), after="regression-free"),
+    # Alike but for the keys.
+    STUDENT: Recipe(LONG, after="regression", crowded=3),
+    "free": Recipe(replace(LONG, key_locked=False), after="regression-free", crowded=3),
     # From one start and by as many updates of the student, so that only the objective differs.
     "full": Recipe(_SHORT, after="regression"),
     "no-regression": Recipe(replace(_SHORT, regression_weight=0.0), after="regression"),
