@@ -39,10 +39,25 @@ class Child(Protocol):
 class GpuChild:
     """One engine process, used by one thread."""
 
-    def __init__(self, *, device: str, threads: int = 1, distillation_processes: int = 0) -> None:
-        self._device = device
-        self._threads = threads
-        self._distillation_processes = distillation_processes
+    def __init__(
+        self,
+        *,
+        device: str,
+        threads: int = 1,
+        batch_size: int = 8,
+        model_bytes: int = 0,
+        compiled: bool | None = None,
+        distillation_processes: int = 0,
+    ) -> None:
+        """Zeros and None stand for what the engine finds best on its device."""
+        self._arguments = {
+            "device": device,
+            "threads": threads,
+            "batch-size": batch_size,
+            "model-bytes": model_bytes,
+            "compile": {None: "auto", True: "yes", False: "no"}[compiled],
+            "distillation-processes": distillation_processes,
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self.device_name: str | None = None
@@ -54,15 +69,12 @@ class GpuChild:
         self.kill()
         ours, theirs = socket.socketpair()
         with theirs:
+            arguments = [f"--{name}={value}" for name, value in {"fd": theirs.fileno(), **self._arguments}.items()]
             self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "workers.engine.child",
-                    "--fd", str(theirs.fileno()), "--device", self._device, "--threads", str(self._threads),
-                    "--distillation-processes", str(self._distillation_processes),
-                ],
+                [sys.executable, "-m", "workers.engine.child", *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
         self._pipe = Connection(ours.detach())
         ready = self.receive(_BOOT_SECONDS)
         if not isinstance(ready, Ready):

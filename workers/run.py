@@ -26,7 +26,13 @@ def create_supervisor(settings: Settings) -> Supervisor:
     return Supervisor(
         sessions=sessionmaker(sync_engine(settings.worker_dsn)),
         store=ObjectStore.from_settings(settings),
-        child=GpuChild(device=settings.device, distillation_processes=settings.distillation_processes),
+        child=GpuChild(
+            device=settings.device,
+            batch_size=settings.batch_size,
+            model_bytes=settings.model_bytes,
+            compiled=settings.compile,
+            distillation_processes=settings.distillation_processes,
+        ),
         pool=settings.pool,
         lease=settings.lease,
         heartbeat=settings.heartbeat,

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.engine.conftest import random_concept
+from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
-from workers.engine.errors import EngineError, Interrupted, ModelUnreadable
-from workers.engine.generation import GenerationRequest, ModelCache, generate
+from workers.engine.errors import EngineError, Interrupted, OutOfMemory
+from workers.engine.generation import GenerationRequest, draw_in_batches, generate
+from workers.engine.warm import WarmModel
 
 PLAIN = GenerationRequest("a red cat", seed=1, steps=3, guidance=4.0, width=16, height=16)
 
@@ -100,58 +103,77 @@ def test_a_stop_counts_the_steps_of_earlier_batches(tiny: BaseModel) -> None:
     assert stopped.value.step == 4
 
 
-class Loads:
-    """A cache whose loads are counted."""
-
-    def __init__(self, model: BaseModel, *, capacity: int) -> None:
-        self.model = model
-        self.seen: list[str] = []
-        self.cache = ModelCache(self.load, self.load_student, capacity=capacity)
-
-    def load(self, name: str) -> BaseModel:
-        self.seen.append(name)
-        return self.model
-
-    def load_student(self, path: str, teacher: BaseModel) -> BaseModel:
-        self.seen.append(path)
-        return teacher
-
-
-def test_the_cache_drops_the_least_recently_used_model(tiny: BaseModel) -> None:
-    loads = Loads(tiny, capacity=2)
-    for name in ("a", "b", "a", "c", "a", "b"):
-        loads.cache.get(name)
-    assert loads.seen == ["a", "b", "c", "b"]
-    assert ("c", None) not in loads.cache
-
-
-def test_students_of_one_teacher_share_it_and_keep_it_warm(tiny: BaseModel) -> None:
-    loads = Loads(tiny, capacity=3)
-    for name, student in (("a", "s"), ("b", None), ("a", "s"), ("a", "t"), ("a", "s"), ("a", None)):
-        loads.cache.get(name, student)
-    assert loads.seen == ["a", "s", "b", "t"]
-    assert ("b", None) not in loads.cache
-
-
-def test_with_room_for_one_a_student_takes_its_teachers_place(tiny: BaseModel) -> None:
-    loads = Loads(tiny, capacity=1)
-    for _ in range(2):
-        assert loads.cache.get("a", "s") is tiny
-    assert loads.seen == ["a", "s"]
-    assert ("a", None) not in loads.cache
-
-
-def test_a_student_that_cannot_be_loaded_leaves_its_teacher_warm(tiny: BaseModel) -> None:
-    def refuse(_path: str, _teacher: BaseModel) -> BaseModel:
-        raise ModelUnreadable("broken")
-
-    loads = Loads(tiny, capacity=2)
-    cache = ModelCache(loads.load, refuse, capacity=2)
-    with pytest.raises(ModelUnreadable):
-        cache.get("a", "s")
-    assert ("a", None) in cache
-    assert ("a", "s") not in cache
-
-
 def test_no_requests_are_no_work(tiny: BaseModel) -> None:
     assert draw(tiny, []) == []
+
+
+@pytest.mark.parametrize("family", ["tiny", "storybook"])
+def test_in_batches_of_one_size_a_picture_is_the_same_to_the_bit(family: str, request: pytest.FixtureRequest) -> None:
+    base: BaseModel = request.getfixturevalue(family)
+    side = base.native_size
+    plain = replace(PLAIN, prompt="a red cat", width=side, height=side)
+    concept = with_concept(base, 1).concepts
+    mine = replace(plain, prompt="a <tom>", concepts=concept, seed=7)
+    crowd = [replace(plain, seed=1, guidance=1.5), replace(plain, prompt="a dog", seed=2), replace(plain, seed=3)]
+    other_crowd = [replace(mine, seed=4), replace(plain, prompt="the hat", seed=5), replace(mine, seed=6, guidance=9.0)]
+    first = pixels(draw(base, [mine, *crowd])[0])
+    for place in range(4):
+        answers = draw(base, [*other_crowd[:place], mine, *other_crowd[place:]])
+        assert np.array_equal(pixels(answers[place]), first)
+
+
+class Device:
+    """A model on a device that holds so many samples of its U-Net's input at once."""
+
+    def __init__(self, base: BaseModel, *, holds: int) -> None:
+        self.seen: list[int] = []
+        self.model = WarmModel(replace(base, denoiser=self))  # type: ignore[arg-type]  # it has all that is asked for
+        self.schedule, self.unet, self.dtype = base.denoiser.schedule, base.denoiser.unet, base.denoiser.dtype
+        self._denoiser, self._holds = base.denoiser, holds
+
+    def predict_x0(self, x_t: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        self.seen.append(len(x_t))
+        if len(x_t) > self._holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self._denoiser.predict_x0(x_t, timesteps, conditioning)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_remembered(tiny: BaseModel) -> None:
+    device = Device(tiny, holds=4)  # guidance doubles samples: two pictures
+    requests = [replace(PLAIN, seed=seed, steps=2) for seed in range(5)]
+    progress: list[tuple[int, int]] = []
+
+    def drawn() -> dict[int, Image.Image | EngineError]:
+        answers: dict[int, Image.Image | EngineError] = {}
+        for part in draw_in_batches(
+            device.model,
+            requests,
+            batch_size=8,
+            on_progress=lambda step, steps: progress.append((step, steps)),
+            should_stop=never,
+        ):
+            answers |= part
+        return answers
+
+    answers = drawn()
+    assert [answers[place] for place in range(5)] != []
+    assert all(isinstance(answer, Image.Image) for answer in answers.values())
+    assert device.seen == [10, 6, 4, 4, 2, 2, 4, 4]
+    assert progress[-1] == (6, 6)
+    assert [step for step, _ in progress] == [1, 2, 3, 4, 5, 6]
+    device.seen.clear()
+    again = drawn()
+    assert device.seen == [4, 4, 4, 4, 2, 2]
+    assert all(np.abs(pixels(again[place]) - pixels(answers[place])).max() <= 1 for place in range(5))
+
+
+def test_one_picture_that_memory_does_not_hold_is_an_error_worth_another_try(tiny: BaseModel) -> None:
+    device = Device(tiny, holds=1)
+    with pytest.raises(OutOfMemory):
+        list(draw_in_batches(device.model, [PLAIN] * 2, batch_size=2, on_progress=lambda *_: None, should_stop=never))
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(tiny: BaseModel) -> None:
+    broken = replace(tiny, denoiser=None)  # type: ignore[arg-type]  # anything that fails
+    with pytest.raises(AttributeError):
+        draw(broken, [PLAIN])

@@ -5,6 +5,9 @@ Dimensions:  B pictures, 3 x height x width pixels, C x H x W latents, height = 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
@@ -13,8 +16,12 @@ from torch import Tensor
 class Autoencoder:
     """An `AutoencoderKL` or an `AutoencoderTiny`, frozen."""
 
-    def __init__(self, network: AutoencoderKL | AutoencoderTiny) -> None:
+    def __init__(
+        self, network: AutoencoderKL | AutoencoderTiny, compiled: Callable[[Tensor], Any] | None = None
+    ) -> None:
+        """``compiled`` is called in the place of the network's ``decode``, which it was made of."""
         self.network = network
+        self._decode = network.decode if compiled is None else compiled
 
     @property
     def factor(self) -> int:
@@ -33,5 +40,5 @@ class Autoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Return pixels (B, 3, height, width) in float32, clamped to [-1, 1]."""
         scaled = latents / self.network.config.scaling_factor
-        pixels: Tensor = self.network.decode(scaled.to(self.network.dtype)).sample
+        pixels: Tensor = self._decode(scaled.to(self.network.dtype)).sample
         return pixels.float().clamp(-1, 1)

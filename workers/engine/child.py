@@ -1,7 +1,7 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
-    python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--warm-models 2]
-        [--distillation-processes 0]
+    python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--model-bytes 0]
+        [--compile auto|yes|no] [--distillation-processes 0]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
 or an out-of-memory costs this process and the attempt at hand, never the supervisor; to abort it, kill it.
@@ -26,9 +26,11 @@ import torch
 
 from workers import protocol
 from workers.engine.base_model import BaseModel
+from workers.engine.compiling import INDUCTOR
 from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
-from workers.engine.generation import ModelCache
+from workers.engine.memory import is_out_of_memory, release
+from workers.engine.model_cache import ModelCache
 from workers.engine.quiet import silence_loading
 from workers.engine.work import Workbench, failed
 
@@ -84,14 +86,20 @@ class Child:
         *,
         device: torch.device,
         batch_size: int,
-        warm_models: int,
+        model_bytes: int,
+        compiled: bool,
         distillation_processes: int,
     ) -> None:
         self._connection = connection
         self._device = device
         self._inbox = Inbox()
         self._workbench = Workbench(
-            ModelCache(self._load, lambda path, teacher: load_student(Path(path), teacher), capacity=warm_models),
+            ModelCache(
+                self._load,
+                lambda path, teacher: load_student(Path(path), teacher),
+                most_bytes=model_bytes,
+                backend=INDUCTOR if compiled else None,
+            ),
             batch_size=batch_size,
             distillation_processes=distillation_processes,
             say=self._send,
@@ -131,12 +139,11 @@ class Child:
             return protocol.Stopped(work.request_id, stopped.step, checkpoint)
         except EngineError as error:
             return failed(work, error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            _log.warning("out of memory: %s", error)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            return failed(work, OutOfMemory("the device ran out of memory"))
         except Exception as error:
+            if is_out_of_memory(error):
+                _log.warning("out of memory: %s", error)
+                release(self._device)
+                return failed(work, OutOfMemory("the device ran out of memory"))
             _log.exception("unexpected error in %s", work.request_id)
             return protocol.Failed(work.request_id, "internal-error", type(error).__name__, retryable=True)
 
@@ -157,6 +164,13 @@ def _distillation_processes(wanted: int, device: str) -> int:
     return wanted or (torch.cuda.device_count() if device in {"auto", "cuda"} else 0) or 1
 
 
+def _half_of_memory(device: torch.device) -> int:
+    """In bytes; the other half is for what is computed."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
@@ -168,7 +182,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per operator")
     parser.add_argument("--batch-size", type=int, default=8, help="most pictures drawn at once")
-    parser.add_argument("--warm-models", type=int, default=2, help="most base models and students kept loaded")
+    parser.add_argument("--model-bytes", type=int, default=0, help="of weights kept loaded; 0: half of the memory")
+    parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto", help="auto: on GPUs")
     parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -182,7 +197,8 @@ def main() -> None:
         Connection(options.fd),
         device=device,
         batch_size=options.batch_size,
-        warm_models=options.warm_models,
+        model_bytes=options.model_bytes or _half_of_memory(device),
+        compiled=options.compile == "yes" or (options.compile == "auto" and device.type == "cuda"),
         distillation_processes=_distillation_processes(options.distillation_processes, options.device),
     ).run()
 

@@ -8,6 +8,9 @@ Dimensions:  B samples, C x H x W latents
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
@@ -28,9 +31,13 @@ def precision_of(unet: UNet2DConditionModel) -> torch.dtype:
 class Denoiser:
     """A U-Net that reads its conditioning, with its noise schedule."""
 
-    def __init__(self, unet: UNet2DConditionModel, schedule: NoiseSchedule) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, schedule: NoiseSchedule, compiled: Callable[..., Any] | None = None
+    ) -> None:
+        """``compiled`` is called in the place of ``unet``, which it was made of."""
         self.unet = unet
         self.schedule = schedule
+        self._network = unet if compiled is None else compiled
 
     @property
     def dtype(self) -> torch.dtype:
@@ -46,7 +53,7 @@ class Denoiser:
         kwargs: dict[str, object] = {"conditioning": told}
         if attention_maps is not None:
             kwargs["attention_maps"] = attention_maps
-        output: Tensor = self.unet(
+        output: Tensor = self._network(
             x_t.to(dtype),
             timesteps,
             encoder_hidden_states=None,

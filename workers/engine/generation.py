@@ -3,15 +3,19 @@
 A batch shares the model, the size and the number of steps; everything else is per sample. A request that cannot be
 rendered gets its error in its own place and costs the others nothing. A student draws in its own steps and takes no
 guidance: its teacher's is built in.
+
+A seed means the same picture whatever it is drawn beside: noise is drawn for each sample alone, and in batches of one
+size a picture is the same to the bit. Batches of other sizes differ by the rounding of sums, by a grey level at most.
+On a GPU, and where networks are compiled, batches are filled up to a power of two.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from PIL import Image
@@ -21,12 +25,17 @@ from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.dmd.student import draw, seeded_noises
 from workers.engine.dmd.student_model import StudentFacts
-from workers.engine.errors import EngineError, Interrupted, PermanentError, SettingsInvalid
+from workers.engine.errors import EngineError, Interrupted, OutOfMemory, PermanentError, SettingsInvalid
+from workers.engine.memory import is_out_of_memory, release
 from workers.engine.pictures import to_pictures
 from workers.engine.sampling import initial_noise, sample_ddim
+from workers.engine.warm import WarmModel
 
+_log = logging.getLogger(__name__)
 _MAX_GUIDANCE = 50.0
 _SEEDS = range(2**63)
+
+Answer = Image.Image | EngineError
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,18 @@ class _Planned:
     unconditional: Conditioning | None  # None for a student
 
 
+class _Steps:
+    """The sampling steps done and those due over all batches."""
+
+    def __init__(self, due: int, tell: Callable[[int, int], None]) -> None:
+        self.due, self.done = due, 0
+        self._tell = tell
+
+    def advance(self) -> None:
+        self.done += 1
+        self._tell(self.done, self.due)
+
+
 def generate(
     base: BaseModel,
     requests: Sequence[GenerationRequest],
@@ -60,39 +81,79 @@ def generate(
     batch_size: int,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
-) -> list[Image.Image | EngineError]:
-    """Draw every request; the answer at each place is its picture, or why there is none.
+) -> list[Answer]:
+    """Draw every request; the answer at each place is its picture, or why there is none. See `draw_in_batches`."""
+    answers: dict[int, Answer] = {}
+    for drawn in draw_in_batches(
+        WarmModel(base), requests, batch_size=batch_size, on_progress=on_progress, should_stop=should_stop
+    ):
+        answers |= drawn
+    return [answers[index] for index in range(len(requests))]
+
+
+def draw_in_batches(
+    model: WarmModel,
+    requests: Sequence[GenerationRequest],
+    *,
+    batch_size: int,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> Iterator[dict[int, Answer]]:
+    """Draw every request; yield the answers of each batch by the places of its requests, refusals first.
 
     ``on_progress`` gets the sampling steps done and those due over all batches. ``should_stop`` is asked before every
-    step and raises Interrupted. Errors of the device (out of memory) are raised, as they say nothing about a request.
+    step and raises Interrupted. A batch that memory does not hold is halved; raises OutOfMemory where one picture is
+    too much.
     """
-    answers: list[Image.Image | EngineError | None] = [None] * len(requests)
-    planned: list[_Planned] = []
+    accepted, refused = _checked(model.base, requests)
+    if refused:
+        yield dict(refused)
+    batches = list(_batches(model, accepted, batch_size))
+    steps = _Steps(sum(batch[0][1].steps for batch in batches), on_progress)
+    while batches:
+        batch = batches.pop(0)
+        done, size = steps.done, (batch[0][1].width, batch[0][1].height)
+        try:
+            drawn = _draw_batch(model, batch, steps, should_stop)
+        except Interrupted as interrupted:
+            raise Interrupted(steps.done) from interrupted
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise OutOfMemory("the device has too little memory for one picture of this size") from error
+            half = (len(batch) + 1) // 2
+            _log.warning("out of memory with %d pictures at once: going on with %d", len(batch), half)
+            model.fits[size] = half
+            steps.done, steps.due = done, steps.due + batch[0][1].steps
+            batches = [batch[:half], batch[half:], *batches]
+        else:
+            yield drawn
+            continue
+        release(model.base.device)  # out here, where the error no longer holds on to what was allocated
+
+
+_Numbered = tuple[int, GenerationRequest]
+
+
+def _checked(
+    base: BaseModel, requests: Sequence[GenerationRequest]
+) -> tuple[list[_Numbered], list[tuple[int, Answer]]]:
+    """Tell requests that can be drawn, as far as their numbers say, from those that cannot, with the reason."""
+    accepted: list[_Numbered] = []
+    refused: list[tuple[int, Answer]] = []
     for index, request in enumerate(requests):
         try:
-            planned.append(_plan(base, index, request))
+            _check(base, request)
         except PermanentError as error:
-            answers[index] = error
-    batches = list(_batches(planned, batch_size))
-    due, done = sum(batch[0].request.steps for batch in batches), 0
-
-    def on_step() -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, due)
-
-    for batch in batches:
-        try:
-            pictures = _draw(base, batch, on_step, should_stop)
-        except Interrupted as interrupted:
-            raise Interrupted(done) from interrupted
-        for plan, picture in zip(batch, pictures, strict=True):
-            answers[plan.index] = picture
-    return [answer for answer in answers if answer is not None]
+            refused.append((index, error))
+        else:
+            accepted.append((index, request))
+    return accepted, refused
 
 
-def _plan(base: BaseModel, index: int, request: GenerationRequest) -> _Planned:
-    """Check a request and condition it; raises the PermanentError that is its answer."""
+def _check(base: BaseModel, request: GenerationRequest) -> None:
+    """Raise the PermanentError that is the answer to a request that cannot be drawn."""
     base.latent_shape(request.width, request.height)
     base.denoiser.schedule.sampling_timesteps(request.steps)
     if base.student is not None:
@@ -101,12 +162,6 @@ def _plan(base: BaseModel, index: int, request: GenerationRequest) -> _Planned:
         raise SettingsInvalid(f"guidance must be from 0 to {_MAX_GUIDANCE:g}, not {request.guidance}")
     if request.seed not in _SEEDS:
         raise SettingsInvalid(f"the seed must be from 0 to 2**63 - 1, not {request.seed}")
-    size = (request.width, request.height)
-    with torch.no_grad():
-        conditional = base.conditioner.condition([Prompt(request.prompt, request.concepts)], size)
-        blank = Prompt(request.negative_prompt)
-        unconditional = None if base.student is not None else base.conditioner.condition([blank], size)
-    return _Planned(index, request, conditional, unconditional)
 
 
 def _check_student(student: StudentFacts, request: GenerationRequest) -> None:
@@ -117,21 +172,61 @@ def _check_student(student: StudentFacts, request: GenerationRequest) -> None:
         raise SettingsInvalid("a student takes no guidance (1 stands for none) and no negative prompt")
 
 
-def _batches(planned: Sequence[_Planned], batch_size: int) -> Iterator[list[_Planned]]:
-    """Group by what a batch must share, in order of first appearance."""
-    groups: OrderedDict[tuple[int, int, int], list[_Planned]] = OrderedDict()
-    for plan in planned:
-        request = plan.request
-        groups.setdefault((request.width, request.height, request.steps), []).append(plan)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
+def _batches(model: WarmModel, accepted: Sequence[_Numbered], batch_size: int) -> Iterator[list[_Numbered]]:
+    """Group by what a batch must share, in order of first appearance, no more at once than memory was seen to hold."""
+    groups: OrderedDict[tuple[int, int, int], list[_Numbered]] = OrderedDict()
+    for index, request in accepted:
+        groups.setdefault((request.width, request.height, request.steps), []).append((index, request))
+    for (width, height, _), group in groups.items():
+        most = min(batch_size, model.fits.get((width, height), batch_size))
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def _draw_batch(
+    model: WarmModel, batch: Sequence[_Numbered], steps: _Steps, should_stop: Callable[[], bool]
+) -> dict[int, Answer]:
+    """Condition and draw what can be conditioned, and answer the rest with the reason."""
+    planned, answers = _plan(model, batch)
+    if planned:
+        pictures = _draw(model, planned, steps.advance, should_stop)
+        answers |= {plan.index: picture for plan, picture in zip(planned, pictures, strict=False)}
+    return answers
+
+
+def _plan(model: WarmModel, batch: Sequence[_Numbered]) -> tuple[list[_Planned], dict[int, Answer]]:
+    """Condition a batch, all of it at once unless one of its prompts cannot be."""
+    requests = [request for _, request in batch]
+    try:
+        conditioned = _condition(model, requests)
+    except PermanentError as error:
+        if len(batch) == 1:
+            return [], {batch[0][0]: error}
+        halves = [_plan(model, half) for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :])]
+        return [plan for planned, _ in halves for plan in planned], halves[0][1] | halves[1][1]
+    plans = zip(batch, conditioned, strict=True)
+    return [_Planned(index, request, *told) for (index, request), told in plans], {}
+
+
+def _condition(
+    model: WarmModel, requests: Sequence[GenerationRequest]
+) -> list[tuple[Conditioning, Conditioning | None]]:
+    size = (requests[0].width, requests[0].height)
+    prompts = [Prompt(request.prompt, request.concepts) for request in requests]
+    if model.base.student is not None:
+        return [(told, None) for told in model.condition(prompts, size)]
+    told = model.condition([*prompts, *(Prompt(request.negative_prompt) for request in requests)], size)
+    return list(zip(told[: len(requests)], told[len(requests) :], strict=True))
 
 
 @torch.inference_mode()  # no_grad's bookkeeping is a twentieth of a small network's time
 def _draw(
-    base: BaseModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
+    model: WarmModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
 ) -> list[Image.Image]:
+    """Return the pictures of a batch, and of what it was filled up with."""
+    base = model.drawing
+    if model.fills_up:
+        batch = [*batch, *[batch[-1]] * (_power_of_two(len(batch)) - len(batch))]
     first = batch[0].request
     shape = base.latent_shape(first.width, first.height)
     seeds = [plan.request.seed for plan in batch]
@@ -157,35 +252,6 @@ def _draw(
     return to_pictures(base.autoencoder.decode(latents))
 
 
-class ModelCache:
-    """The most recently used models, at most ``capacity`` U-Nets, least recently used out first.
-
-    A student is named by its teacher and its file. It shares what its teacher holds, so a teacher stays while one of
-    its students is in use.
-    """
-
-    def __init__(
-        self, load: Callable[[str], BaseModel], load_student: Callable[[str, BaseModel], BaseModel], *, capacity: int
-    ) -> None:
-        self._load = load
-        self._load_student = load_student
-        self._capacity = capacity
-        self._models: OrderedDict[tuple[str, str | None], BaseModel] = OrderedDict()
-
-    def __contains__(self, named: tuple[str, str | None]) -> bool:
-        return named in self._models
-
-    def get(self, model: str, student: str | None = None) -> BaseModel:
-        """Return the model, or that student of it, loading what is not warm."""
-        named = (model, student)
-        if named not in self._models:
-            load = (
-                partial(self._load, model) if student is None else partial(self._load_student, student, self.get(model))
-            )
-            while len(self._models) >= self._capacity:
-                self._models.popitem(last=False)
-            self._models[named] = load()
-        for used in ((model, None), named):
-            if used in self._models:
-                self._models.move_to_end(used)
-        return self._models[named]
+def _power_of_two(count: int) -> int:
+    """Return the least power of two that is not below ``count``."""
+    return 1 << (count - 1).bit_length()

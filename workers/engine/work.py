@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+
+from PIL import Image
 
 from workers import protocol
 from workers.engine.base_model import BaseModel
@@ -25,10 +28,12 @@ from workers.engine.errors import (
     SettingsInvalid,
     TeacherPairsInvalid,
 )
-from workers.engine.generation import GenerationRequest, ModelCache, generate
+from workers.engine.generation import GenerationRequest, draw_in_batches
+from workers.engine.model_cache import ModelCache
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.pictures import load_picture
+from workers.engine.warm import WarmModel
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ class Workbench:
         self._most_processes = distillation_processes
         self._say = say
         self._should_stop = should_stop
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="scribe")  # writes pictures while the next are drawn
 
     def do(self, work: protocol.Work) -> protocol.LastWord:
         """Do one piece of work; raises EngineError, Interrupted and errors of the device."""
@@ -65,7 +71,7 @@ class Workbench:
 
     def _train(self, work: protocol.Train) -> protocol.TrainingsEnded:
         started = time.monotonic()
-        base = self._model(work)
+        base = self._model(work).base
         opened: list[tuple[protocol.Training, TrainingOrder]] = []
         for training in work.trainings:
             try:
@@ -93,33 +99,34 @@ class Workbench:
         )
 
     def _generate(self, work: protocol.Generate) -> protocol.Generated:
-        base = self._model(work, work.student)
+        model = self._model(work, work.student)
         failures: list[protocol.ItemFailure] = []
         accepted: list[tuple[protocol.GenerateItem, GenerationRequest]] = []
         for item in work.items:
             try:
-                accepted.append((item, _request(base, item)))
+                accepted.append((item, _request(model, item)))
             except EngineError as error:
                 failures.append(_failure(item, error))
-        answers = generate(
-            base,
+        written: list[Future[protocol.GeneratedImage]] = []
+        for drawn in draw_in_batches(
+            model,
             [request for _, request in accepted],
             batch_size=self._batch_size,
             on_progress=partial(self._say_progress, work.request_id),
             should_stop=partial(self._should_stop, work.request_id),
-        )
-        outputs: list[protocol.GeneratedImage] = []
-        for number, ((item, _), answer) in enumerate(zip(accepted, answers, strict=True)):
-            if isinstance(answer, EngineError):
-                failures.append(_failure(item, answer))
-                continue
-            path = Path(work.scratch_dir) / f"image-{number:04d}.png"
-            answer.save(path)
-            outputs.append(protocol.GeneratedImage(item.item_id, str(path), answer.width, answer.height, item.seed))
+        ):
+            for number, answer in sorted(drawn.items()):
+                item = accepted[number][0]
+                if isinstance(answer, EngineError):
+                    failures.append(_failure(item, answer))
+                    continue
+                path = Path(work.scratch_dir) / f"image-{number:04d}.png"
+                written.append(self._scribe.submit(_write, item, answer, path))
+        outputs = [image.result() for image in written]
         return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
 
     def _draw_pairs(self, work: protocol.DrawPairs) -> protocol.PairsDrawn:
-        base = self._model(work)
+        base = self._model(work).base
         plan = _plan(base, base.distillation.override(work.settings), _prompts(base, work.prompts), work.wanted)
         path = draw_shard(
             base,
@@ -134,7 +141,7 @@ class Workbench:
 
     def _distill(self, work: protocol.Distill) -> protocol.Distilled:
         started = time.monotonic()
-        base = self._model(work)
+        base = self._model(work).base
         config, prompts = base.distillation.override(work.settings), _prompts(base, work.prompts)
         pairs = None
         if work.wanted is not None:
@@ -171,7 +178,7 @@ class Workbench:
             work.request_id, str(student.path), student.facts.timesteps, metrics, student.path.stat().st_size
         )
 
-    def _model(self, work: protocol.Work, student: str | None = None) -> BaseModel:
+    def _model(self, work: protocol.Work, student: str | None = None) -> WarmModel:
         if (work.model, student) not in self._models:
             self._say(protocol.Loading(work.request_id, work.model))
         return self._models.get(work.model, student)
@@ -244,7 +251,12 @@ def _lay_out(plan: PairPlan, shards: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def _request(base: BaseModel, item: protocol.GenerateItem) -> GenerationRequest:
+def _write(item: protocol.GenerateItem, picture: Image.Image, path: Path) -> protocol.GeneratedImage:
+    picture.save(path)
+    return protocol.GeneratedImage(item.item_id, str(path), picture.width, picture.height, item.seed)
+
+
+def _request(model: WarmModel, item: protocol.GenerateItem) -> GenerationRequest:
     """Open an item's concept files; raises PermanentError."""
     return GenerationRequest(
         prompt=item.prompt,
@@ -254,14 +266,14 @@ def _request(base: BaseModel, item: protocol.GenerateItem) -> GenerationRequest:
         guidance=item.guidance,
         width=item.width,
         height=item.height,
-        concepts=tuple(_concept_use(base, use) for use in item.concepts),
+        concepts=tuple(_concept_use(model, use) for use in item.concepts),
     )
 
 
-def _concept_use(base: BaseModel, use: protocol.ConceptUse) -> ConceptUse:
+def _concept_use(model: WarmModel, use: protocol.ConceptUse) -> ConceptUse:
     if use.key_lock not in set(KeyLock):
         raise SettingsInvalid(f"key lock {use.key_lock!r} is none of {', '.join(KeyLock)}")
-    concept = base.adopt(ConceptFile.load(Path(use.path)))
+    concept = model.concept(Path(use.path))
     return ConceptUse(use.name, concept, use.gate_bias, use.gate_temperature, KeyLock(use.key_lock))
 
 

@@ -44,7 +44,7 @@ class KeyLock(StrEnum):
     TRAINED = "trained"  # nothing is locked: o*_K is learned like o*_V
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a concept equals itself alone: numbers that are learned are not to be compared
 class Concept:
     """The learned vectors; training holds the same object with gradients on."""
 

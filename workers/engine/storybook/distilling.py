@@ -65,11 +65,11 @@ FULL: Final = DistillationConfig().override(DISTILLATION)
 # At ten times this rate what the teacher knows is lost at once: nine thousand steps leave an error of 0.45, where 120
 # at this one leave less. At four times it is lost slowly: gradients grow, and after 400 steps the error rises.
 REGRESSION: Final = replace(
-    FULL, steps=3000, lr=5e-5, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
+    FULL, steps=1500, lr=5e-5, critic_warmup=0, matching_weight=0.0, regression_weight=1.0, decay_share=0.5, ema=0.99
 )
 # From there, matching needs few updates, and slow ones: at five times this rate the fake score's gradients grow.
-LONG: Final = replace(FULL, steps=460, lr=2e-5, critic_lr=4e-5, critic_ratio=3, decay_share=0.5, checkpoint_every=50)
-_SHORT: Final = replace(LONG, steps=180, critic_ratio=5, critic_warmup=30, ema=0.98)
+LONG: Final = replace(FULL, steps=300, lr=2e-5, critic_lr=4e-5, critic_ratio=3, decay_share=0.5, checkpoint_every=50)
+_SHORT: Final = replace(LONG, steps=130, critic_ratio=5, critic_warmup=30, ema=0.98)
 
 STUDENT: Final = "student"
 RECIPES: Final[dict[str, Recipe]] = {

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Final
 
@@ -150,10 +152,18 @@ def real_pictures(base: BaseModel, count: int) -> RealPictures:
 
 
 def settle() -> None:
-    """Make a new process like the one that started it."""
+    """Make a new process like the one that started it, and end it when that one is gone, in whatever way."""
+    threading.Thread(target=_end_with_parent, name="orphan-watch", daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     silence_loading()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _draw_shards(place: Workplace, shards: Sequence[int]) -> None:

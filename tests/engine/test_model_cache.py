@@ -1,0 +1,144 @@
+"""Models in memory, bounded by the bytes of their weights."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from workers.engine.base_model import BaseModel
+from workers.engine.errors import ModelUnreadable
+from workers.engine.memory import bytes_of
+from workers.engine.model_cache import ModelCache
+from workers.engine.warm import WarmModel
+
+
+def copied(base: BaseModel) -> BaseModel:
+    """The same model with a U-Net and projections of its own."""
+    keys, values = base.projections.keys.clone(), base.projections.values.clone()
+    unet = type(base.denoiser.unet).from_config(base.denoiser.unet.config)
+    return replace(
+        base,
+        projections=replace(base.projections, keys=keys, values=values),
+        denoiser=type(base.denoiser)(unet, base.denoiser.schedule),
+    )
+
+
+class Loads:
+    """A cache whose loads are noted; every model is one teacher's, and so shares all but its U-Net."""
+
+    def __init__(self, teacher: BaseModel, *, models: float) -> None:
+        self.teacher = teacher
+        own = bytes_of([teacher, copied(teacher)]) - bytes_of([teacher])
+        shared = bytes_of([teacher]) - own
+        self.seen: list[str] = []
+        self.cache = ModelCache(self.load, self.load_student, most_bytes=int(shared + models * own))
+
+    def load(self, name: str) -> BaseModel:
+        self.seen.append(name)
+        return copied(self.teacher)
+
+    def load_student(self, path: str, _teacher: BaseModel) -> BaseModel:
+        self.seen.append(path)
+        return copied(self.teacher)
+
+
+def test_students_count_only_what_they_do_not_share(tiny: BaseModel) -> None:
+    own = bytes_of([tiny, copied(tiny)]) - bytes_of([tiny])
+    assert 0 < own < bytes_of([tiny])
+    assert bytes_of([tiny, tiny]) == bytes_of([tiny])
+    assert own == sum(p.nbytes for p in tiny.denoiser.unet.parameters()) + 2 * tiny.projections.keys.nbytes
+
+
+def test_the_least_recently_used_model_goes_first(tiny: BaseModel) -> None:
+    loads = Loads(tiny, models=2.5)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        loads.cache.get(name)
+    assert loads.seen == ["a", "b", "c", "b"]
+    assert ("c", None) not in loads.cache
+
+
+def test_a_teacher_stays_while_one_of_its_students_is_in_use(tiny: BaseModel) -> None:
+    loads = Loads(tiny, models=3.5)
+    for name, student in (("a", "s"), ("b", None), ("a", "s"), ("a", "t"), ("a", "s"), ("a", None)):
+        loads.cache.get(name, student)
+    assert loads.seen == ["a", "s", "b", "t"]
+    assert ("b", None) not in loads.cache
+
+
+def test_the_one_in_use_stays_however_large_it_is(tiny: BaseModel) -> None:
+    loads = Loads(tiny, models=0)
+    assert loads.cache.get("a", "s") is loads.cache.get("a", "s")
+    assert loads.seen == ["a", "s"]
+    assert ("a", None) not in loads.cache
+    loads.cache.get("b")
+    assert ("a", "s") not in loads.cache
+
+
+def test_a_model_comes_back_with_empty_caches_once_it_was_dropped(tiny: BaseModel) -> None:
+    loads = Loads(tiny, models=0)
+    first = loads.cache.get("a")
+    assert isinstance(first, WarmModel)
+    loads.cache.get("b")
+    assert loads.cache.get("a") is not first
+
+
+def test_a_student_that_cannot_be_loaded_leaves_its_teacher_warm(tiny: BaseModel) -> None:
+    def refuse(_path: str, _teacher: BaseModel) -> BaseModel:
+        raise ModelUnreadable("broken")
+
+    cache = ModelCache(lambda _name: tiny, refuse, most_bytes=1 << 30)
+    with pytest.raises(ModelUnreadable):
+        cache.get("a", "s")
+    assert ("a", None) in cache
+    assert ("a", "s") not in cache
+
+
+def test_where_memory_does_not_hold_two_the_others_make_room(tiny: BaseModel) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> BaseModel:
+        asked.append(name)
+        if name == "large" and ("small", None) in cache:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tiny
+
+    cache = ModelCache(load, lambda _path, teacher: teacher, most_bytes=1 << 40)
+    cache.get("small")
+    cache.get("large")
+    assert asked == ["small", "large", "large"]
+    assert ("small", None) not in cache
+
+
+def test_what_does_not_fit_alone_is_an_error_and_not_tried_for_ever(tiny: BaseModel) -> None:
+    def load(_name: str) -> BaseModel:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cache = ModelCache(load, lambda _path, teacher: teacher, most_bytes=1 << 40)
+    with pytest.raises(torch.OutOfMemoryError):
+        cache.get("large")
+
+
+def test_two_threads_that_want_one_model_load_it_once(tiny: BaseModel) -> None:
+    loading, go = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def load(name: str) -> BaseModel:
+        seen.append(name)
+        loading.set()
+        assert go.wait(30)
+        return tiny
+
+    cache = ModelCache(load, lambda _path, teacher: teacher, most_bytes=1 << 40)
+    got: list[WarmModel] = []
+    threads = [threading.Thread(target=lambda: got.append(cache.get("a"))) for _ in range(2)]
+    threads[0].start()
+    assert loading.wait(30)
+    threads[1].start()
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert seen == ["a"]
+    assert got[0] is got[1]

@@ -1,0 +1,81 @@
+"""The models in memory: of a bound in bytes, least recently used out, and never loaded twice at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from workers.engine.base_model import BaseModel
+from workers.engine.memory import bytes_of, is_out_of_memory, release
+from workers.engine.warm import WarmModel
+
+_log = logging.getLogger(__name__)
+
+Named = tuple[str, str | None]
+"""A base model by its folder or hub id; a student by its teacher's and its own file."""
+
+
+class ModelCache:
+    """Warm models of at most ``most_bytes`` of weights together, but always the one in use.
+
+    A student shares what its teacher holds, so a teacher stays while one of its students is in use. Any thread may
+    ask; a model that one thread loads, another waits for.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], BaseModel],
+        load_student: Callable[[str, BaseModel], BaseModel],
+        *,
+        most_bytes: int,
+        backend: str | None = None,
+    ) -> None:
+        self._load = load
+        self._load_student = load_student
+        self._most = most_bytes
+        self._backend = backend
+        self._models: OrderedDict[Named, WarmModel] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __contains__(self, named: Named) -> bool:
+        return named in self._models
+
+    def get(self, model: str, student: str | None = None) -> WarmModel:
+        """Return the model, or that student of it, loading what is not warm; raises what loading does."""
+        named = (model, student)
+        with self._lock:
+            if named not in self._models:
+                teacher = None if student is None else self.get(model).base
+                self._models[named] = WarmModel(self._loaded(model, student, teacher), backend=self._backend)
+            for used in ((model, None), named):
+                if used in self._models:
+                    self._models.move_to_end(used)
+            self._shrink(keep=named)
+            return self._models[named]
+
+    def _loaded(self, model: str, student: str | None, teacher: BaseModel | None) -> BaseModel:
+        """Load, beside the others where memory allows, and alone where it does not."""
+
+        def load() -> BaseModel:
+            return self._load(model) if student is None or teacher is None else self._load_student(student, teacher)
+
+        try:
+            return load()
+        except (RuntimeError, MemoryError) as error:
+            if not (is_out_of_memory(error) and self._models):
+                raise
+            _log.warning("no room for %s beside %d others", model, len(self._models))
+            device = next(iter(self._models.values())).base.device
+        self._models.clear()
+        release(device)
+        return load()
+
+    def _shrink(self, *, keep: Named) -> None:
+        while len(self._models) > 1 and bytes_of(warm.base for warm in self._models.values()) > self._most:
+            oldest = next(iter(self._models))
+            if oldest == keep:
+                return
+            device = self._models.pop(oldest).base.device
+            release(device)
