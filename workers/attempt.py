@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -20,12 +21,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.errors import StorageUnavailable
 from core.jobs import execution
 from core.jobs.execution import ClaimedJob, Ending, Return
+from core.jobs.params import GenerationParams
 from core.jobs.retry import JobError, backoff
 from core.jobs.states import AttemptOutcome, JobStage, JobState
 from core.storage.s3 import ObjectStore
 from workers.gpu_child import Child, ChildLost
 from workers.leases import LeaseKeeper
-from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Train, Work
+from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Train, Warm, Work
 
 log = structlog.get_logger()
 
@@ -73,7 +75,12 @@ class Attempt:
     jitter: Callable[[], float] = random.random
     patience: Patience = PATIENCE
     checkpoints: dict[str, str] = field(default_factory=dict)  # by job: the key of what the next attempt goes on from
+    timings: dict[str, float] = field(default_factory=dict)  # seconds of each part of the work
+    asked_of: tuple[str, str | None] | None = None  # the model, as the engine calls it
+    warm: tuple[tuple[str, str | None], ...] = ()  # what the engine last said it holds (`protocol.Warm`)
+    _began_at: float = field(default_factory=time.monotonic)
     _accounted_at: float = field(default_factory=time.monotonic)
+    _off_gpu: bool = False
     _share: float = 0.0  # of the seconds since the claim, for each job that has not ended
     _ended: set[str] = field(default_factory=set)
     _reported_at: dict[str, float] = field(default_factory=dict)  # by request
@@ -102,13 +109,14 @@ class Attempt:
         ours, EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long
         or answers something else.
         """
+        self.asked_of = (request.model, request.student if isinstance(request, Generate) else None)
         self.child.send(request)
         parts = self._parts(request)
         going_on = set(parts)
         limit, heard_at = self.patience.loading, time.monotonic()
         while True:
             message = self.child.receive(_LISTEN_SECONDS)
-            if not self._is_ours():
+            if not self._is_ours() and not self._has_ended():
                 raise LeaseLost
             for name in [name for name in going_on if self._should_stop(request, parts[name])]:
                 self.child.send(Stop(name))
@@ -125,13 +133,8 @@ class Attempt:
                 self._disown(f"The engine answered something else: {type(message).__name__}.")
             if not asked_to_stop:
                 limit, heard_at = self._limit_after(message), time.monotonic()
-            match message:
-                case Loading():
-                    self.report(self.jobs, stage=JobStage.LOADING)
-                case Progress():
-                    self._tell_progress(message, parts[message.request_id])
-                case _:
-                    yield message
+            if not self._takes_note_of(message, parts):
+                yield message
             if isinstance(message, LastWord) and message.request_id == request.request_id:
                 return
 
@@ -141,6 +144,19 @@ class Attempt:
             return {request.request_id: self.jobs}
         asked = {training.request_id for training in request.trainings}
         return {name: [job] for job in self.jobs if (name := self.name(job)) in asked}
+
+    def _takes_note_of(self, message: ToParent, parts: Mapping[str, Sequence[ClaimedJob]]) -> bool:
+        """Note how the work is going; False for what is the handler's business."""
+        match message:
+            case Loading():
+                self.report(self.jobs, stage=JobStage.LOADING)
+            case Warm():
+                self.warm = message.models
+            case Progress():
+                self._tell_progress(message, parts[message.request_id])
+            case _:
+                return False
+        return True
 
     def _limit_after(self, message: ToParent) -> float:
         return self.patience.loading if isinstance(message, Loading) else self.patience.working
@@ -158,6 +174,10 @@ class Attempt:
     def _is_ours(self) -> bool:
         return any(self.keeper.is_held(job.id) for job in self.jobs)
 
+    def _has_ended(self) -> bool:
+        """Whether every job has ended by our hand, so that only the engine's last word is still to come."""
+        return self._ended == {job.id for job in self.jobs}
+
     def is_wanted(self, *jobs: ClaimedJob) -> bool:
         """Whether any of these jobs, or of the batch, is still ours and not canceled."""
         return any(
@@ -174,7 +194,10 @@ class Attempt:
     def _tell_progress(self, message: Progress, jobs: Sequence[ClaimedJob]) -> None:
         name, now = message.request_id, time.monotonic()
         self._metrics[name] = message.metrics or self._metrics.get(name, {})  # not every step has any
-        if now - self._reported_at.get(name, 0.0) < _REPORT_SECONDS and message.step < message.steps:
+        told_at = self._reported_at.get(name)
+        # Of pictures that are drawn at once nothing is told: they are there.
+        is_brief = told_at is None and isinstance(jobs[0].params, GenerationParams)
+        if now - (told_at or self._began_at) < _REPORT_SECONDS and (is_brief or message.step < message.steps):
             return
         self._reported_at[name] = now
         progress = {"step": message.step, "steps": message.steps, **self._metrics[name]}
@@ -203,10 +226,26 @@ class Attempt:
 
     def gpu_seconds(self) -> float:
         """Seconds since the claim, shared evenly by those of the batch that had not ended."""
+        if self._off_gpu:
+            return self._share
         now = time.monotonic()
         self._share += (now - self._accounted_at) / max(1, len(self.jobs) - len(self._ended))
         self._accounted_at = now
         return self._share
+
+    def leave_gpu(self) -> None:
+        """Account for the GPU up to now, and no more: what is left of the work needs none."""
+        self.gpu_seconds()
+        self._off_gpu = True
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add a block's seconds to the timings."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[part] = self.timings.get(part, 0.0) + time.monotonic() - started
 
     def persist(self, work: Callable[[], T]) -> T:
         """Do ``work`` (an upload), waiting out a store that does not answer while the result is ours and wanted.

@@ -9,6 +9,7 @@ answers come in the order given here; ``Stop`` may come at any moment.
     Generate   ->  Loading? Progress*                           then one of  Generated | Stopped | Failed
     DrawPairs  ->  Loading? Progress*                           then one of  PairsDrawn | Stopped | Failed
     Distill    ->  Loading? (Progress | Preview | Checkpoint)*  then one of  Distilled | Stopped | Failed
+    each       ->  Warm, just before its last word
     start-up   ->  Ready;   Shutdown -> the child ends;   end of file on either side -> the other ends
 
 ``request_id`` is the parent's and is only echoed. The trainings of one `Train` have ids of their own, by which they
@@ -148,6 +149,17 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Warm:
+    """The models that are now in memory: base models by folder or hub id, students by their teacher's and their file.
+
+    Said before the last word, whatever that is.
+    """
+
+    request_id: str
+    models: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
 class Progress:
     """One more step done."""
 
@@ -221,6 +233,7 @@ class Generated:
     request_id: str
     outputs: tuple[GeneratedImage, ...]
     failures: tuple[ItemFailure, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)  # of each part of the work
 
 
 @dataclass(frozen=True)
@@ -265,4 +278,4 @@ class Failed:
 Work = Train | Generate | DrawPairs | Distill
 ToChild = Work | Stop | Shutdown
 LastWord = TrainingsEnded | Generated | PairsDrawn | Distilled | Stopped | Failed
-ToParent = Ready | Loading | Progress | Preview | Checkpoint | Trained | LastWord
+ToParent = Ready | Loading | Warm | Progress | Preview | Checkpoint | Trained | LastWord

@@ -1,5 +1,8 @@
 """One GPU worker: it hears doorbells, claims fair batches, and works until nothing is runnable.
 
+A handler has its batch computed and may leave the rest of it, storing and committing, to be done while the engine is
+busy with the next batch: of one at a time, so that results are never far behind.
+
 The supervisor never imports torch. It holds the leases, the transactions and the clock; the engine lives in a
 child process that can be killed at any moment for the price of one attempt.
 """
@@ -12,7 +15,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,7 +43,7 @@ _SESSION = timedelta(minutes=5)  # then the doorbell is done, so that Celery see
 _PULSE_SECONDS = 5.0
 _SCRATCH = "lockstep-worker-"  # then the process id
 
-HANDLERS: Mapping[str, Callable[[Attempt], None]] = {
+HANDLERS: Mapping[str, Callable[[Attempt], Callable[[], None] | None]] = {
     JobKind.TRAINING: training.run,
     JobKind.DISTILLATION: distillation.run,
     JobKind.GENERATION: generation.run,
@@ -72,6 +77,9 @@ class Supervisor:
         self._cohort_size = cohort_size
         self._patience = patience
         self._warm: frozenset[str] = frozenset()
+        self._model_ids: dict[tuple[str, str | None], str] = {}  # by what the engine calls a model
+        self._rest = ThreadPoolExecutor(1, thread_name_prefix="rest")
+        self._unfinished: Future[None] | None = None
         self._state = "starting"
         self._draining = threading.Event()
         self._folder = _scratch_folder()
@@ -95,6 +103,7 @@ class Supervisor:
                 taken += len(jobs)
                 self._become("busy")
                 self._run(jobs)
+            self._finish_unfinished()
         except SQLAlchemyError as error:
             log.warning("claim.failed", error=str(error))
         finally:  # whatever happened, the ringer must know that this worker listens again
@@ -108,6 +117,8 @@ class Supervisor:
     def close(self) -> None:
         """Leave: the engine goes, the row says so, the scratch folder is removed."""
         self.drain()
+        self._finish_unfinished()
+        self._rest.shutdown()
         self._child.close()
         self._become("stopped")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -125,12 +136,11 @@ class Supervisor:
             )
 
     def _run(self, jobs: Sequence[ClaimedJob]) -> None:
-        """Run one batch to its end, whatever that is. Only a lost lease leaves without a word."""
+        """Have a batch computed, whatever comes of it, and see to the rest of it: now or beside the next one."""
         log.info("batch.started", kind=jobs[0].params.kind, jobs=[job.id for job in jobs])
-        with (
-            tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as scratch,
-            LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat) as keeper,
-        ):
+        with ExitStack() as held:
+            scratch = held.enter_context(tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True))
+            keeper = held.enter_context(LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat))
             attempt = Attempt(
                 jobs=jobs,
                 child=self._child,
@@ -141,18 +151,51 @@ class Supervisor:
                 is_draining=self._draining.is_set,
                 patience=self._patience,
             )
-            try:
-                self._attempt(attempt)
-            except LeaseLost:
-                log.warning("batch.lease_lost", jobs=[job.id for job in jobs])
+            rest = self._compute(attempt)
+            if rest is None:
+                return
+            attempt.leave_gpu()
+            self._finish_unfinished()
+            self._unfinished = self._rest.submit(self._do_rest, attempt, rest, held.pop_all())
+
+    def _compute(self, attempt: Attempt) -> Callable[[], None] | None:
+        """The part of a batch that needs the engine; what is left of it, if anything."""
+        params = attempt.jobs[0].params
+        rest = None
+        with self._answered(attempt, is_engines=True):
+            self._child.ensure_running()
+            rest = HANDLERS[params.kind](attempt)
+            self._note_warm(attempt)
+        return rest
+
+    def _do_rest(self, attempt: Attempt, rest: Callable[[], None], held: ExitStack) -> None:
+        with held, self._answered(attempt, is_engines=False):
+            rest()
+
+    def _finish_unfinished(self) -> None:
+        """Wait for the rest of the batch before."""
+        if self._unfinished is not None:
+            self._unfinished.result()
+            self._unfinished = None
+
+    @contextmanager
+    def _answered(self, attempt: Attempt, *, is_engines: bool) -> Iterator[None]:
+        """End what is left of a batch with whatever goes wrong. Only a lost lease leaves without a word.
+
+        ``is_engines``: the engine may still be busy with what went wrong, and is to be lost for it.
+        """
+        try:
+            with self._given_up(attempt, is_engines=is_engines):
+                yield
+        except LeaseLost:
+            log.warning("batch.lease_lost", jobs=[job.id for job in attempt.jobs])
+            if is_engines:
                 self._lose_engine()
 
-    def _attempt(self, attempt: Attempt) -> None:
-        params = attempt.jobs[0].params
+    @contextmanager
+    def _given_up(self, attempt: Attempt, *, is_engines: bool) -> Iterator[None]:
         try:
-            self._child.ensure_running()
-            HANDLERS[params.kind](attempt)
-            self._warm = frozenset({params.model_id})
+            yield
         except EngineStuck:
             self._lose_engine()
             attempt.stop()
@@ -167,8 +210,15 @@ class Supervisor:
             raise
         except Exception:  # the edge of the process: one batch must never take the worker down with it
             log.exception("batch.broken", jobs=[job.id for job in attempt.jobs])
-            self._lose_engine()  # it may still be busy with what was abandoned
+            if is_engines:
+                self._lose_engine()
             attempt.give_up(JobError("internal-error", "The worker met an unexpected error.", retryable=True))
+
+    def _note_warm(self, attempt: Attempt) -> None:
+        """Remember what the engine holds, by the ids that claims know."""
+        if attempt.asked_of is not None:
+            self._model_ids[attempt.asked_of] = attempt.jobs[0].params.model_id
+        self._warm = frozenset(self._model_ids[named] for named in attempt.warm if named in self._model_ids)
 
     def _lose_engine(self) -> None:
         self._child.kill()

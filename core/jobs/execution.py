@@ -61,6 +61,7 @@ class Ending:
     result: Mapping[str, Any] | None = None
     error: JobError | None = None
     outcome: AttemptOutcome | None = None  # when the attempt ended otherwise than the job: it was lost
+    timings: Mapping[str, float] | None = None  # seconds of each part of the work
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,7 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
             "result": None if end.result is None else dict(end.result),
             "error": None if end.error is None else end.error.as_dict(),
             "gpu_seconds": end.gpu_seconds,
+            "timings": None if end.timings is None else dict(end.timings),
         }
         for end in endings
     ]

@@ -111,6 +111,7 @@ class JobAttempt(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
+    timings: Mapped[dict[str, Any] | None]  # seconds of each part of the work, where its worker told
 
 
 class Event(Base):

@@ -36,11 +36,16 @@ ENQUEUE = text("""
     VALUES (:pool, :tenant_id, :sort_key, :job_id, :lane, :model_id, :cost_ms)
 """)
 
+# A worker is idle only where no tenant is awake, so what it must hear of at once passes here; a notification for every
+# job would make all commits queue up for one lock.
 WAKE = text("""
-    INSERT INTO sched_notes (pool, tenant_id, wake)
-    SELECT s.pool, s.tenant_id, true FROM tenant_sched s
-    WHERE NOT s.active AND (s.pool, s.tenant_id) IN (
-        SELECT j.pool, j.tenant_id FROM jobs j WHERE j.id = ANY (:ids))
+    WITH note AS (
+        INSERT INTO sched_notes (pool, tenant_id, wake)
+        SELECT s.pool, s.tenant_id, true FROM tenant_sched s
+        WHERE NOT s.active AND (s.pool, s.tenant_id) IN (
+            SELECT j.pool, j.tenant_id FROM jobs j WHERE j.id = ANY (:ids))
+        RETURNING pool)
+    SELECT pg_notify('lockstep_wake', pool) FROM (SELECT DISTINCT pool FROM note) n
 """).bindparams(_IDS)
 
 PROMOTE = text("""
@@ -173,7 +178,7 @@ HOLD = text("""
 # What follows for every job that `moved` out of running: its attempt is closed, its place and its cost are settled.
 _SETTLE = """
     ended AS (
-        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error
+        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error, timings = m.timings
         FROM moved m WHERE a.token = m.token),
     noted AS (
         INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
@@ -185,13 +190,15 @@ FINISH = text(
     """
     WITH item AS (
         SELECT * FROM jsonb_to_recordset(:items)
-        AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8)),
+        AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8,
+            timings jsonb)),
     moved AS (
         UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL,
             pause_requested_at = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
-        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds, false AS paused),
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds, i.timings,
+            false AS paused),
 """
     + _SETTLE
 ).bindparams(_ITEMS)
@@ -210,7 +217,7 @@ REQUEUE = text(
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds,
-            j.pause_requested_at IS NOT NULL AS paused),
+            NULL::jsonb AS timings, j.pause_requested_at IS NOT NULL AS paused),
 """
     + _SETTLE
 ).bindparams(_ITEMS)

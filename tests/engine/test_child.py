@@ -194,7 +194,7 @@ def test_trainings_of_a_cohort_fail_stop_and_end_each_by_its_own_name(
 
 def failure(child: ChildProcess) -> protocol.Failed:
     while not isinstance(message := child.pipe.recv(), protocol.Failed):
-        assert isinstance(message, protocol.Loading | protocol.Progress)
+        assert isinstance(message, protocol.Loading | protocol.Warm | protocol.Progress)
     return message
 
 

@@ -93,13 +93,14 @@ class Child:
         self._connection = connection
         self._device = device
         self._inbox = Inbox()
+        self._models = ModelCache(
+            self._load,
+            lambda path, teacher: load_student(Path(path), teacher),
+            most_bytes=model_bytes,
+            backend=INDUCTOR if compiled else None,
+        )
         self._workbench = Workbench(
-            ModelCache(
-                self._load,
-                lambda path, teacher: load_student(Path(path), teacher),
-                most_bytes=model_bytes,
-                backend=INDUCTOR if compiled else None,
-            ),
+            self._models,
             batch_size=batch_size,
             distillation_processes=distillation_processes,
             say=self._send,
@@ -114,6 +115,7 @@ class Child:
             answer = self._answer(work)
             # Forgotten before the parent hears of it: from then on the same id may come back as another attempt.
             self._inbox.finish(work)
+            self._send(protocol.Warm(work.request_id, self._models.warm))
             self._send(answer)
 
     def _read(self) -> None:

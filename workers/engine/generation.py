@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
@@ -29,6 +30,7 @@ from workers.engine.errors import EngineError, Interrupted, OutOfMemory, Permane
 from workers.engine.memory import is_out_of_memory, release
 from workers.engine.pictures import to_pictures
 from workers.engine.sampling import initial_noise, sample_ddim
+from workers.engine.stopwatch import Stopwatch
 from workers.engine.warm import WarmModel
 
 _log = logging.getLogger(__name__)
@@ -98,23 +100,24 @@ def draw_in_batches(
     batch_size: int,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
+    watch: Stopwatch | None = None,
 ) -> Iterator[dict[int, Answer]]:
     """Draw every request; yield the answers of each batch by the places of its requests, refusals first.
 
     ``on_progress`` gets the sampling steps done and those due over all batches. ``should_stop`` is asked before every
-    step and raises Interrupted. A batch that memory does not hold is halved; raises OutOfMemory where one picture is
-    too much.
+    step and raises Interrupted. ``watch`` times "condition", "sample" and "decode". A batch that memory does not hold
+    is halved; raises OutOfMemory where one picture is too much.
     """
     accepted, refused = _checked(model.base, requests)
     if refused:
         yield dict(refused)
-    batches = list(_batches(model, accepted, batch_size))
+    batches, watch = list(_batches(model, accepted, batch_size)), watch or Stopwatch()
     steps = _Steps(sum(batch[0][1].steps for batch in batches), on_progress)
     while batches:
         batch = batches.pop(0)
         done, size = steps.done, (batch[0][1].width, batch[0][1].height)
         try:
-            drawn = _draw_batch(model, batch, steps, should_stop)
+            drawn = _draw_batch(model, batch, steps, should_stop, watch)
         except Interrupted as interrupted:
             raise Interrupted(steps.done) from interrupted
         except (RuntimeError, MemoryError) as error:
@@ -184,12 +187,17 @@ def _batches(model: WarmModel, accepted: Sequence[_Numbered], batch_size: int) -
 
 
 def _draw_batch(
-    model: WarmModel, batch: Sequence[_Numbered], steps: _Steps, should_stop: Callable[[], bool]
+    model: WarmModel, batch: Sequence[_Numbered], steps: _Steps, should_stop: Callable[[], bool], watch: Stopwatch
 ) -> dict[int, Answer]:
     """Condition and draw what can be conditioned, and answer the rest with the reason."""
-    planned, answers = _plan(model, batch)
+    device = model.base.device
+    with watch.time("condition", device):
+        planned, answers = _plan(model, batch)
     if planned:
-        pictures = _draw(model, planned, steps.advance, should_stop)
+        with watch.time("sample", device):
+            latents = _sample(model, planned, steps.advance, should_stop)
+        with watch.time("decode", device):
+            pictures = _decode(model, latents)
         answers |= {plan.index: picture for plan, picture in zip(planned, pictures, strict=False)}
     return answers
 
@@ -220,10 +228,10 @@ def _condition(
 
 
 @torch.inference_mode()  # no_grad's bookkeeping is a twentieth of a small network's time
-def _draw(
+def _sample(
     model: WarmModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
-) -> list[Image.Image]:
-    """Return the pictures of a batch, and of what it was filled up with."""
+) -> Tensor:
+    """Return the latents (B, C, H, W) of a batch, and of what it was filled up with."""
     base = model.drawing
     if model.fills_up:
         batch = [*batch, *[batch[-1]] * (_power_of_two(len(batch)) - len(batch))]
@@ -235,7 +243,7 @@ def _draw(
         if should_stop():
             raise Interrupted(0)
         told = base.student.timesteps
-        latents = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
+        latents: Tensor = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
         for _ in told:  # few, and too quick to be stopped in between
             on_step()
     else:
@@ -249,7 +257,12 @@ def _draw(
             on_step=on_step,
             should_stop=should_stop,
         )
-    return to_pictures(base.autoencoder.decode(latents))
+    return latents
+
+
+@torch.inference_mode()
+def _decode(model: WarmModel, latents: Tensor) -> list[Image.Image]:
+    return to_pictures(model.drawing.autoencoder.decode(latents))
 
 
 def _power_of_two(count: int) -> int:

@@ -42,6 +42,11 @@ class ModelCache:
     def __contains__(self, named: Named) -> bool:
         return named in self._models
 
+    @property
+    def warm(self) -> tuple[Named, ...]:
+        """What is in memory, least recently used first."""
+        return tuple(self._models)
+
     def get(self, model: str, student: str | None = None) -> WarmModel:
         """Return the model, or that student of it, loading what is not warm; raises what loading does."""
         named = (model, student)

@@ -33,6 +33,7 @@ from workers.engine.model_cache import ModelCache
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.pictures import load_picture
+from workers.engine.stopwatch import Stopwatch
 from workers.engine.warm import WarmModel
 
 _log = logging.getLogger(__name__)
@@ -99,14 +100,17 @@ class Workbench:
         )
 
     def _generate(self, work: protocol.Generate) -> protocol.Generated:
-        model = self._model(work, work.student)
+        watch = Stopwatch()
+        with watch.time("load"):
+            model = self._model(work, work.student)
         failures: list[protocol.ItemFailure] = []
         accepted: list[tuple[protocol.GenerateItem, GenerationRequest]] = []
-        for item in work.items:
-            try:
-                accepted.append((item, _request(model, item)))
-            except EngineError as error:
-                failures.append(_failure(item, error))
+        with watch.time("open"):
+            for item in work.items:
+                try:
+                    accepted.append((item, _request(model, item)))
+                except EngineError as error:
+                    failures.append(_failure(item, error))
         written: list[Future[protocol.GeneratedImage]] = []
         for drawn in draw_in_batches(
             model,
@@ -114,6 +118,7 @@ class Workbench:
             batch_size=self._batch_size,
             on_progress=partial(self._say_progress, work.request_id),
             should_stop=partial(self._should_stop, work.request_id),
+            watch=watch,
         ):
             for number, answer in sorted(drawn.items()):
                 item = accepted[number][0]
@@ -122,8 +127,9 @@ class Workbench:
                     continue
                 path = Path(work.scratch_dir) / f"image-{number:04d}.png"
                 written.append(self._scribe.submit(_write, item, answer, path))
-        outputs = [image.result() for image in written]
-        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
+        with watch.time("encode"):  # what is left of it: most is done while the next pictures are drawn
+            outputs = [image.result() for image in written]
+        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures), watch.seconds)
 
     def _draw_pairs(self, work: protocol.DrawPairs) -> protocol.PairsDrawn:
         base = self._model(work).base

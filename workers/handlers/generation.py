@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,24 @@ from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.params import ConceptUse, GenerationParams
 from core.jobs.products import Product
 from core.jobs.retry import JobError
-from core.jobs.states import JobStage, JobState
+from core.jobs.states import JobState
 from workers import outputs, protocol
 from workers.attempt import Attempt
 from workers.inputs import fetch_for_each, fetch_model
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
 
 
-def run(attempt: Attempt) -> None:
-    """Draw every job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
-    items = _gather(attempt)
-    if not items:
-        return
-    model_id = _params(attempt.jobs[0]).model_id
-    place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
+def run(attempt: Attempt) -> Callable[[], None] | None:
+    """Draw every job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost.
+
+    What is returned stores the pictures and ends the jobs, and needs no engine: the next batch can be drawn meanwhile.
+    """
+    with attempt.timed("fetch"):
+        items = _gather(attempt)
+        if not items:
+            return None
+        model_id = _params(attempt.jobs[0]).model_id
+        place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
     request = Generate(
         attempt.request_id,
         model=place.location,
@@ -38,11 +43,13 @@ def run(attempt: Attempt) -> None:
     for message in attempt.converse(request):
         match message:
             case Generated():
-                _finish(attempt, message)
+                attempt.timings |= message.seconds
+                return partial(_finish, attempt, message)
             case Stopped():
                 attempt.stop()
             case Failed():
                 attempt.give_up(JobError(message.code, message.message, message.retryable))
+    return None
 
 
 def _params(job: ClaimedJob) -> GenerationParams:
@@ -89,7 +96,6 @@ def _concept(use: ConceptUse, path: Path) -> protocol.ConceptUse:
 
 def _finish(attempt: Attempt, generated: Generated) -> None:
     """Store and end every job on its own terms: one job's bad concept leaves the others' pictures alone."""
-    attempt.report(attempt.jobs, stage=JobStage.UPLOADING)
     failures: dict[str, JobError] = {}
     for failure in generated.failures:
         error = JobError(failure.code, failure.message, failure.retryable)
@@ -101,7 +107,8 @@ def _finish(attempt: Attempt, generated: Generated) -> None:
         if len(pictures[job.id]) < _params(job).n:
             failures.setdefault(job.id, JobError("internal-error", "The engine left pictures out.", retryable=True))
     drawn = [job for job in attempt.jobs if job.id not in failures and attempt.keeper.is_held(job.id)]
-    stored = {job.id: _store(attempt, job, pictures[job.id]) for job in drawn}
+    with attempt.timed("store"):
+        stored = {job.id: _store(attempt, job, pictures[job.id]) for job in drawn}
     attempt.commit(lambda session: _write(session, attempt, drawn, stored, pictures))
     for job in attempt.jobs:
         if job.id in failures and attempt.keeper.is_held(job.id):
@@ -144,7 +151,8 @@ def _write(
             continue
         products.keep_files(session, job, stored[job.id])
         result = {"images": _images(_params(job), stored[job.id], pictures[job.id])}
-        endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=result))
+        seconds = attempt.gpu_seconds()
+        endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, seconds, result=result, timings=attempt.timings))
     return execution.finish(session, endings)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,9 +29,16 @@ from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
 from workers.maintain.sender import open_sender
+from workers.maintain.wakeup import WakeListener
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+class _How(TypedDict, total=False):
+    rest: Callable[[timedelta], Awaitable[None]]
+    is_routine: bool
+
 
 _THREADS = 8  # more than there are loops that wait for Postgres or the broker
 
@@ -68,13 +75,14 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
     engine = sync_engine(settings.worker_dsn)
     celery = create_app(settings)
     sessions = sessionmaker(engine)
+    wakeups = WakeListener(settings.worker_dsn)
     try:
         await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
         async with open_sender(settings) as sender:
             ringer = Ringer(sessions, partial(ring, celery))
             reap = partial(reaper.run_once, sessions, jitter=random.random)
             yield (
-                _loop("ringer", 0.1, ringer.run_once, is_routine=True),
+                _loop("ringer", 0.1, ringer.run_once, rest=wakeups.rest, is_routine=True),
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
@@ -83,13 +91,14 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
             )
     finally:
+        await wakeups.close()
         celery.close()
         engine.dispose()
 
 
-def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], *, is_routine: bool = False) -> Loop:
+def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], **how: Unpack[_How]) -> Loop:
     """A loop whose pass waits for Postgres or the broker, and so has a thread."""
-    return Loop(name, timedelta(seconds=seconds), partial(asyncio.to_thread, run_once), is_routine=is_routine)
+    return Loop(name, timedelta(seconds=seconds), partial(asyncio.to_thread, run_once), **how)
 
 
 def _register(sessions: sessionmaker[Session], settings: Settings) -> None:

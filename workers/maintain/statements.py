@@ -14,6 +14,10 @@ TRY_TO_LEAD = text("SELECT pg_try_advisory_lock(hashtext('lockstep'), hashtext('
 
 STILL_THERE = text("SELECT 1")
 
+# --- the ringer ------------------------------------------------------------------------------------------------
+
+LISTEN = text("LISTEN lockstep_wake")
+
 # --- what is old ------------------------------------------------------------------------------------------------
 
 DELETE_OLD_KEYS = text("""

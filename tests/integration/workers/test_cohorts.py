@@ -12,12 +12,14 @@ def step(deployment, job_id):
     return (deployment.job(job_id).progress or {}).get("step", 0)
 
 
-async def test_trainings_that_wait_together_are_one_claim_and_a_concept_each(deployment, worker):
+async def test_trainings_that_wait_together_are_one_claim_and_a_concept_each(deployment, worker, child):
+    engine = child.pid
     ids = [await deployment.train(steps=steps) for steps in (2, 3, 2)]
     assert worker.serve() == 3
     jobs = [deployment.job(job_id) for job_id in ids]
     assert [job.state for job in jobs] == ["succeeded"] * 3
     assert [job.progress["steps"] for job in jobs] == [2, 3, 2]
+    assert child.pid == engine  # and it holds the model still
     assert len({job.result["file_id"] for job in jobs}) == 3
     assert deployment.column("SELECT DISTINCT started_at FROM jobs WHERE id = ANY (:ids)", ids=ids)[1:] == []
 
