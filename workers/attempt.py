@@ -258,6 +258,7 @@ class Attempt:
                 return work()
             except StorageUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
+                self.report(self.jobs, stage=JobStage.UPLOADING)
                 if not self._is_ours():
                     raise LeaseLost from error
                 if time.monotonic() > give_up_at or self.is_draining() or not self.is_wanted():

@@ -1,0 +1,114 @@
+"""Pictures are stored while the next batch is drawn, and neither is lost for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deployment import serving
+from tests.stack import TestServers
+from tests.waiting import until
+
+
+class Store:
+    """The S3 server's process, which can be made to answer nothing for a while."""
+
+    def __init__(self, servers: TestServers) -> None:
+        self._servers = servers
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self._servers.seaweed.process.pid
+        assert pid is not None
+        os.killpg(pid, number)
+
+
+@pytest.fixture
+def store(servers: TestServers) -> Iterator[Store]:
+    made = Store(servers)
+    yield made
+    made.thaw()
+
+
+def drawn_of(deployment, job_id):
+    return deployment.one("SELECT * FROM job_attempts WHERE job_id = :id", id=job_id)
+
+
+async def test_the_next_batch_is_drawn_while_pictures_wait_for_the_store(deployment, worker, store):
+    await deployment.generate()
+    worker.serve()  # the model is warm now
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    store.freeze()
+    with serving(worker):
+        until(lambda: deployment.job(second).state == "running")
+        assert deployment.job(first).state == "running"
+        await asyncio.sleep(1.0)
+        store.thaw()
+    assert [deployment.job(job_id).state for job_id in (first, second)] == ["succeeded", "succeeded"]
+    assert deployment.job(first).gpu_seconds < 1.0  # waiting for the store costs nobody GPU time
+    assert deployment.job(first).finished_at <= deployment.job(second).finished_at
+
+
+async def test_a_cancel_while_pictures_wait_for_the_store_is_heard(deployment, worker, store):
+    job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    store.freeze()
+    with serving(worker):
+        until(lambda: deployment.job(other).state == "running")
+        await deployment.cancel(job_id)
+        await asyncio.sleep(0.5)
+        store.thaw()
+    assert deployment.job(job_id).state == "canceled"
+    assert deployment.job(other).state == "succeeded"
+
+
+async def test_a_lost_engine_costs_its_own_batch_and_not_the_one_being_stored(deployment, worker, child, store):
+    job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=200, n=8)
+    store.freeze()
+    with serving(worker):
+        until(lambda: deployment.job(other).state == "running")
+        until(lambda: deployment.job(other).progress is not None)
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: deployment.outcomes(other) == ["failed"])
+        assert deployment.job(job_id).state == "running"
+        store.thaw()
+    assert deployment.job(job_id).state == "succeeded"
+    (error,) = deployment.column("SELECT error FROM job_attempts WHERE job_id = :id", id=other)
+    assert error["code"] == "engine-lost"
+
+
+async def test_a_worker_that_leaves_stores_what_was_drawn_first(deployment, child, store):
+    child.ensure_running()
+    worker = deployment.supervisor(child=child)
+    job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=150, n=8)
+    with serving(worker):
+        until(lambda: deployment.job(other).state == "running")
+        worker.drain()
+    worker.close()
+    assert deployment.job(job_id).state == "succeeded"
+    assert deployment.column("SELECT state FROM workers WHERE id = :id", id=worker.worker_id) == ["stopped"]
+
+
+async def test_an_attempt_says_where_its_time_went(deployment, worker):
+    job_id = await deployment.generate()
+    worker.serve()
+    timings = drawn_of(deployment, job_id).timings
+    assert {"fetch", "load", "open", "condition", "sample", "decode", "encode", "store"} == timings.keys()
+    assert all(seconds >= 0 for seconds in timings.values())
+    attempt = drawn_of(deployment, job_id)
+    assert sum(timings.values()) <= (attempt.ended_at - attempt.started_at).total_seconds()
+
+
+async def test_models_that_the_engine_holds_are_told_by_their_ids(deployment, worker):
+    await deployment.generate()
+    worker.serve()
+    (held,) = deployment.column("SELECT warm_models FROM workers WHERE id = :id", id=worker.worker_id)
+    assert held == [deployment.model_id]
