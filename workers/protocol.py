@@ -33,6 +33,15 @@ class ConceptUse:
 
 
 @dataclass(frozen=True)
+class PictureFile:
+    """How a picture is written; ``facts`` (JSON values) go into the file's metadata, None leaves them out."""
+
+    format: str = "png"  # or "webp"
+    quality: int | None = None  # of a lossy WebP, 1 to 100; None: every pixel is exact
+    facts: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
 class GenerateItem:
     """One picture to draw; width and height in pixels."""
 
@@ -45,6 +54,7 @@ class GenerateItem:
     width: int
     height: int
     concepts: tuple[ConceptUse, ...] = ()
+    file: PictureFile = PictureFile()
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Generate:
     request_id: str
     model: str
     items: tuple[GenerateItem, ...]
-    scratch_dir: str  # the child writes PNG files here
+    scratch_dir: str  # the child writes the pictures' files here
     student: str | None = None
 
 
@@ -195,7 +205,7 @@ class TrainingsEnded:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One picture, as a PNG file."""
+    """One picture, as a file of the format that was asked for."""
 
     item_id: str
     path: str

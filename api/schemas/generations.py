@@ -6,14 +6,32 @@ import re
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from api.schemas.common import Reference, RequestBody, Resource, Text
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
 from core.concepts.names import ConceptName
 from core.jobs import models
-from core.jobs.params import MAX_PICTURES, GateBias, GateTemperature, GenerationParams, KeyLock, Sweep
+from core.jobs.params import (
+    MAX_PICTURES,
+    GateBias,
+    GateTemperature,
+    GenerationParams,
+    KeyLock,
+    PictureFile,
+    PictureFormat,
+    Quality,
+    Sweep,
+)
 from core.jobs.requests import ConceptChoice, GenerationRequest
 
 
@@ -90,6 +108,21 @@ class _Drawing(RequestBody):
     )
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])
+    format: PictureFormat = Field(default="png", description="What the pictures are stored as.")
+    quality: Quality | None = Field(
+        default=None,
+        description="For `webp`: lower makes smaller files of less detail. By default every pixel is exact.",
+    )
+    metadata: bool = Field(
+        default=True, description="Whether each file says how it was drawn: the prompt, the seed, the model and so on."
+    )
+
+    @field_validator("quality")
+    @classmethod
+    def _of_webp(cls, quality: int | None, info: ValidationInfo) -> int | None:
+        if quality is not None and info.data.get("format") == "png":
+            raise ValueError("only webp has a quality; a png picture is always exact")
+        return quality
 
     def as_request(self) -> GenerationRequest:
         """The request in the words of the use case."""
@@ -102,6 +135,7 @@ class _Drawing(RequestBody):
             guidance=self.guidance,
             seed=self.seed,
             size=self.size,
+            file=PictureFile(format=self.format, quality=self.quality, metadata=self.metadata),
         )
 
 
@@ -218,6 +252,9 @@ class GenerationInput(Resource):
     seed: int
     size: str = Field(examples=["64x64"])
     sweep: UsedSweep | None = Field(description="Null unless one was asked for.")
+    format: PictureFormat
+    quality: Quality | None = Field(description="Null where every pixel is exact.")
+    metadata: bool
 
 
 class GeneratedImage(Resource):
@@ -229,6 +266,7 @@ class GeneratedImage(Resource):
     height: int
     gate_bias: float | None = Field(default=None, description="In a sweep of it: the value at which it was drawn.")
     gate_temperature: float | None = Field(default=None, description="In a sweep of it: the same.")
+    media_type: str = Field(examples=["image/png"])
     content_url: str = Field(description="Where its bytes are, for the same API key.")
 
 
@@ -271,9 +309,14 @@ class GenerationJob(JobBase):
             seed=params.seed,
             size=f"{params.width}x{params.height}",
             sweep=None if params.sweep is None else UsedSweep.of(params.sweep),
+            **params.file.model_dump(),
         )
         result = None
         if job.result is not None:
-            images = [{**image, "content_url": urls.file_content(image["file_id"])} for image in job.result["images"]]
+            media_type = params.file.media_type
+            images = [
+                {**image, "media_type": media_type, "content_url": urls.file_content(image["file_id"])}
+                for image in job.result["images"]
+            ]
             result = GenerationResult.model_validate({"images": images})
         return cls.model_validate({**job_members(job, urls), "params": shown, "result": result})

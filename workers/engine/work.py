@@ -28,6 +28,7 @@ from workers.engine.errors import (
 from workers.engine.generation import GenerationRequest, ModelCache, generate
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
+from workers.engine.picture_files import write_picture
 from workers.engine.pictures import load_picture
 
 _log = logging.getLogger(__name__)
@@ -113,8 +114,8 @@ class Workbench:
             if isinstance(answer, EngineError):
                 failures.append(_failure(item, answer))
                 continue
-            path = Path(work.scratch_dir) / f"image-{number:04d}.png"
-            answer.save(path)
+            stem = Path(work.scratch_dir) / f"image-{number:04d}"
+            path = write_picture(answer, stem, item.file, weights=lambda: base.weights)
             outputs.append(protocol.GeneratedImage(item.item_id, str(path), answer.width, answer.height, item.seed))
         return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
 

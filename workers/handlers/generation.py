@@ -11,27 +11,28 @@ from sqlalchemy.orm import Session
 
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
-from core.jobs.params import ConceptUse, GenerationParams
+from core.jobs.params import ConceptUse, GenerationParams, PictureFile
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
 from workers import outputs, protocol
 from workers.attempt import Attempt
+from workers.handlers import provenance
 from workers.inputs import fetch_for_each, fetch_model
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
 
 
 def run(attempt: Attempt) -> None:
     """Draw every job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
-    items = _gather(attempt)
-    if not items:
+    fetched = list(fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts"))
+    if not fetched:
         return
     model_id = _params(attempt.jobs[0]).model_id
     place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
     request = Generate(
         attempt.request_id,
         model=place.location,
-        items=tuple(items),
+        items=tuple(item for job, paths in fetched for item in _items(job, place.name, paths)),
         scratch_dir=str(attempt.scratch),
         student=None if place.student is None else str(place.student),
     )
@@ -50,20 +51,16 @@ def _params(job: ClaimedJob) -> GenerationParams:
     return job.params
 
 
-def _gather(attempt: Attempt) -> list[GenerateItem]:
-    fetched = fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts")
-    return [item for job, paths in fetched for item in _items(job.id, _params(job), paths)]
-
-
 def _needed(job: ClaimedJob) -> set[str]:
     return {use.file_id for use in _params(job).concepts}
 
 
-def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> list[GenerateItem]:
+def _items(job: ClaimedJob, model_name: str, paths: Mapping[str, Path]) -> list[GenerateItem]:
     """One item a picture, named ``job/number``."""
+    params = _params(job)
     return [
         GenerateItem(
-            item_id=f"{job_id}/{number}",
+            item_id=f"{job.id}/{number}",
             prompt=params.prompt,
             negative_prompt=params.negative_prompt,
             seed=params.seed_of(number),
@@ -72,6 +69,9 @@ def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> 
             width=params.width,
             height=params.height,
             concepts=tuple(_concept(use, paths[use.file_id]) for use in params.concepts_of(number)),
+            file=_file(
+                params.file, provenance.facts(params, number, job_id=job.id, model_name=model_name, paths=paths)
+            ),
         )
         for number in range(params.n)
     ]
@@ -85,6 +85,10 @@ def _concept(use: ConceptUse, path: Path) -> protocol.ConceptUse:
         gate_temperature=use.gate_temperature,
         key_lock=use.key_lock,
     )
+
+
+def _file(wanted: PictureFile, facts: Mapping[str, object]) -> protocol.PictureFile:
+    return protocol.PictureFile(wanted.format, wanted.quality, facts if wanted.metadata else None)
 
 
 def _finish(attempt: Attempt, generated: Generated) -> None:
@@ -113,14 +117,15 @@ def _job_id(item_id: str) -> str:
 
 
 def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> list[Product]:
+    file = _params(job).file
     return [
         outputs.store(
             attempt,
             job,
             Path(image.path),
             purpose="output",
-            name=f"{number}.png",
-            media_type="image/png",
+            name=f"{number}.{file.format}",
+            media_type=file.media_type,
             size=(image.width, image.height),
         )
         for number, image in enumerate(images)

@@ -142,6 +142,7 @@ class GeneratedImage(Resource):
     seed: int
     width: int
     height: int
+    media_type: str = "image/png"
     gate_bias: float | None = None
     gate_temperature: float | None = None
 
