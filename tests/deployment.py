@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from core.files.models import File
 from core.ids import new_id
 from core.jobs import recovery, submission
 from core.jobs.params import GenerationParams, TrainingParams
+from core.jobs.reproduction import reproduce_job
 from core.jobs.submission import QueueLimits
 from core.storage import keys
 from core.storage.s3 import ObjectStore
@@ -36,6 +37,7 @@ from workers.gpu_child import GpuChild
 from workers.supervisor import Supervisor
 
 POOL = "gpu"
+LIMITS = QueueLimits(pool=POOL, max_attempts=3, tenant_max_running=16)
 STEPS = 100  # long enough to be interrupted, short enough to be finished
 
 
@@ -95,20 +97,25 @@ class Deployment:
         values |= {"key_lock": "local", "seed": 1, "steps": STEPS}
         return await self._submit(TrainingParams.model_validate(values | changes))
 
+    async def reproduce(self, job_id: str) -> str:
+        async with self._as_tenant() as session:
+            return (await reproduce_job(session, self.tenant_id, job_id, limits=LIMITS)).id
+
     async def _submit(self, params: GenerationParams | TrainingParams) -> str:
-        engine = async_engine(self.settings.api_dsn)
-        limits = QueueLimits(pool=POOL, max_attempts=3, tenant_max_running=16)
-        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-            bind_tenant(session, self.tenant_id)
-            job = await submission.submit(session, self.tenant_id, params, limits=limits)
-        await engine.dispose()
-        return job.id
+        async with self._as_tenant() as session:
+            return (await submission.submit(session, self.tenant_id, params, limits=LIMITS)).id
 
     async def cancel(self, job_id: str) -> None:
-        engine = async_engine(self.settings.api_dsn)
-        async with AsyncSession(engine) as session, session.begin():
-            bind_tenant(session, self.tenant_id)
+        async with self._as_tenant() as session:
             await verbs.cancel(session, job_id)
+
+    @asynccontextmanager
+    async def _as_tenant(self) -> AsyncIterator[AsyncSession]:
+        """A transaction as the API has it."""
+        engine = async_engine(self.settings.api_dsn)
+        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            bind_tenant(session, self.tenant_id)
+            yield session
         await engine.dispose()
 
     def picture(self, colour: str = "teal") -> str:

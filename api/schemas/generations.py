@@ -215,6 +215,16 @@ class CreateSweep(_Drawing):
         return replace(super().as_request(), n=len(sweep.values), sweep=sweep)
 
 
+class ReproduceGeneration(RequestBody):
+    """Nothing: the pictures are drawn as they were. To change anything, make another generation."""
+
+
+class ReproducePicture(RequestBody):
+    """A picture to be drawn again."""
+
+    file: Reference = Field(description="The picture's file id.", examples=["file_01kaj0c5pmq2v8y4dn6rx3zwte"])
+
+
 class UsedConcept(Resource):
     """A concept as the generation uses it."""
 
@@ -282,6 +292,7 @@ class GenerationJob(JobBase):
     object: Literal["generation"] = "generation"
     kind: Literal["generation"] = "generation"
     params: GenerationInput
+    reproduces: str | None = Field(description="The job whose pictures it draws again.")
     result: GenerationResult | None = Field(description="Set once it has succeeded.")
 
     @classmethod
@@ -319,4 +330,5 @@ class GenerationJob(JobBase):
                 for image in job.result["images"]
             ]
             result = GenerationResult.model_validate({"images": images})
-        return cls.model_validate({**job_members(job, urls), "params": shown, "result": result})
+        own = {"params": shown, "reproduces": params.reproduces, "result": result}
+        return cls.model_validate({**job_members(job, urls), **own})

@@ -95,6 +95,7 @@ class GenerationParams(_Params):
     height: int = Field(ge=8)
     sweep: Sweep | None = None
     file: PictureFile = PictureFile()
+    reproduces: str | None = None  # the job whose pictures these are once more
 
     @model_validator(mode="after")
     def _fits_its_sweep(self) -> Self:
@@ -120,6 +121,11 @@ class GenerationParams(_Params):
             return self.concepts
         name, turned = self.sweep.concept, self.swept(picture)
         return tuple(use.model_copy(update=turned) if use.name == name else use for use in self.concepts)
+
+    def alone(self, picture: int) -> GenerationParams:
+        """The parameters that draw this one picture, counted from 0, and no other."""
+        own = {"n": 1, "seed": self.seed_of(picture), "concepts": self.concepts_of(picture), "sweep": None}
+        return self.model_copy(update=own)
 
 
 class PairsWanted(_Params):

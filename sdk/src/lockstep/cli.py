@@ -149,6 +149,19 @@ def sweep(
         _save(lockstep, _watch(lockstep.generations, job), out)
 
 
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(help="A generation's id, or the file id of one picture.")],
+    *,
+    out: Out,
+) -> None:
+    """Draw pictures again, from exactly what they were drawn from."""
+    with Lockstep() as lockstep:
+        by_id = lockstep.generations.reproduce_picture if what.startswith("file_") else lockstep.generations.reproduce
+        job = by_id(what)
+        _save(lockstep, _watch(lockstep.generations, job), out)
+
+
 @jobs.command("list")
 def list_jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None, limit: Limit = 20

@@ -77,6 +77,23 @@ class Generations(JobsOf[Generation]):
         answer = self._transport.post(f"{self._path}/sweep", body, idempotency_key=idempotency_key, wait=wait)
         return Generation.model_validate(answer.json())
 
+    def reproduce(self, job_id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Generation:
+        """Draw the pictures of a generation again, from exactly what they were drawn from.
+
+        That is the versions of its concepts, its seeds, its settings and its format.
+        """
+        path = f"{self._path}/{job_id}/reproduce"
+        answer = self._transport.post(path, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
+    def reproduce_picture(
+        self, file_id: str, *, idempotency_key: str | None = None, wait: int | None = None
+    ) -> Generation:
+        """Draw one picture of a generation again, by the id of its file."""
+        body = {"file": file_id}
+        answer = self._transport.post(f"{self._path}/reproduce", body, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
 
 def _body(prompt: str, drawing: Drawing) -> dict[str, Any]:
     concepts = [dict(concept) for concept in drawing.get("concepts", ())]

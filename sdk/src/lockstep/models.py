@@ -154,8 +154,12 @@ class GenerationResult(Resource):
 
 
 class Generation(Job):
-    """A job that draws pictures of a prompt; ``result`` is set once it has succeeded."""
+    """A job that draws pictures of a prompt; ``result`` is set once it has succeeded.
 
+    ``reproduces`` is the job whose pictures it draws again, where it does that.
+    """
+
+    reproduces: str | None = None
     result: GenerationResult | None = None
 
 

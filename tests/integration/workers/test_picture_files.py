@@ -80,6 +80,25 @@ async def test_the_pictures_of_a_job_tell_each_its_own_seed(deployment, worker):
     assert [facts_of(content)["seed"] for _, content in stored(deployment, job_id)] == [11, 12, 13]
 
 
+@pytest.mark.parametrize("file", [{}, {"format": "webp"}, {"format": "webp", "quality": 50}])
+async def test_a_reproduced_picture_is_the_original_bit_for_bit(deployment, worker, file):
+    trained = await deployment.train(steps=2)
+    worker.serve()
+    made = deployment.job(trained).result
+    tom = {"concept_id": made["concept_id"], "version": 1, "file_id": made["file_id"], "name": "tom"}
+    tom |= {"key_lock": "global", "gate_bias": 0.3, "gate_temperature": 0.2}
+    job_id = await deployment.generate(prompt="a <tom> on a hat", concepts=[tom], n=3, seed=5, steps=4, file=file)
+    worker.serve()
+    again = await deployment.reproduce(job_id)
+    worker.serve()
+    first, second = stored(deployment, job_id), stored(deployment, again)
+    assert len(first) == len(second) == 3
+    for (_, original), (_, repeated) in zip(first, second, strict=True):
+        assert np.array_equal(pixels(original), pixels(repeated))
+        assert facts_of(repeated) == facts_of(original) | {"job": again}
+    assert not np.array_equal(pixels(first[0][1]), pixels(first[1][1]))
+
+
 async def test_a_job_may_keep_its_prompt_to_itself_beside_one_that_does_not(deployment, worker):
     silent = await deployment.generate(prompt="a secret", file={"metadata": False})
     open_one = await deployment.generate(prompt="a cat")
