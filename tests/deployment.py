@@ -29,7 +29,8 @@ from core.jobs.reproduction import reproduce_job
 from core.jobs.submission import QueueLimits
 from core.storage import keys
 from core.storage.s3 import ObjectStore
-from core.tenants.provisioning import create_tenant
+from core.tenants.provisioning import create_tenant, set_safety
+from core.tenants.safety import SafetyPolicy
 from tests.engine.tiny import build_tiny_pipeline
 from tests.waiting import until
 from workers.attempt import PATIENCE, Patience
@@ -52,10 +53,7 @@ class Deployment:
         with self.sessions.begin() as session:
             register(session, pool=POOL, locations=[str(model)])
             self.model_id: str = session.execute(text("SELECT id FROM models")).scalar_one()
-        owner = sync_engine(settings.owner_dsn)
-        with Session(owner) as session, session.begin():
-            self.tenant_id = create_tenant(session, "acme").id
-        owner.dispose()
+        self.enter("acme")
 
     @classmethod
     @contextmanager
@@ -66,6 +64,18 @@ class Deployment:
             yield made
         finally:
             made.engine.dispose()
+
+    def enter(self, name: str) -> None:
+        """Go on as a new tenant."""
+        with self._as_owner() as session:
+            self.tenant_id = create_tenant(session, name).id
+
+    @contextmanager
+    def _as_owner(self) -> Iterator[Session]:
+        owner = sync_engine(self.settings.owner_dsn)
+        with Session(owner) as session, session.begin():
+            yield session
+        owner.dispose()
 
     def supervisor(self, *, child: GpuChild | None = None, patience: Patience = PATIENCE) -> Supervisor:
         return Supervisor(
@@ -96,6 +106,10 @@ class Deployment:
         values |= {"model_id": self.model_id, "file_ids": file_ids or [self.picture()]}
         values |= {"key_lock": "local", "seed": 1, "steps": STEPS}
         return await self._submit(TrainingParams.model_validate(values | changes))
+
+    def judge_by(self, policy: SafetyPolicy) -> None:
+        with self._as_owner() as session:
+            set_safety(session, self.tenant_id, policy)
 
     async def reproduce(self, job_id: str) -> str:
         async with self._as_tenant() as session:

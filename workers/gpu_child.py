@@ -39,10 +39,21 @@ class Child(Protocol):
 class GpuChild:
     """One engine process, used by one thread."""
 
-    def __init__(self, *, device: str, threads: int = 1, distillation_processes: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        device: str,
+        threads: int = 1,
+        distillation_processes: int = 0,
+        safety_checker: str | None = None,
+        safety_threshold: float = 0.8,
+    ) -> None:
         self._device = device
         self._threads = threads
         self._distillation_processes = distillation_processes
+        self._judging = ["--safety-threshold", str(safety_threshold)]
+        if safety_checker is not None:
+            self._judging += ["--safety-checker", safety_checker]
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self.device_name: str | None = None
@@ -58,7 +69,7 @@ class GpuChild:
                 [
                     sys.executable, "-m", "workers.engine.child",
                     "--fd", str(theirs.fileno()), "--device", self._device, "--threads", str(self._threads),
-                    "--distillation-processes", str(self._distillation_processes),
+                    "--distillation-processes", str(self._distillation_processes), *self._judging,
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -17,6 +17,8 @@ from core.jobs import statements
 from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
 from core.storage.s3 import ObjectMissing, ObjectStore
+from core.tenants import statements as tenants
+from core.tenants.safety import SafetyPolicy
 from workers.attempt import Attempt
 
 _CACHED_STUDENTS = 8
@@ -72,6 +74,13 @@ def _location(model: Model) -> str:
     if model.location is None:
         raise InputMissing(f"Model {model.id} is no longer registered.")
     return model.location
+
+
+def fetch_policies(sessions: sessionmaker[Session], tenant_ids: Iterable[str]) -> dict[str, SafetyPolicy]:
+    """How the pictures of these tenants are judged at this moment."""
+    with sessions() as session:
+        rows = session.execute(tenants.safety_policies(tenant_ids)).all()
+    return {row.id: SafetyPolicy(row.safety) for row in rows}
 
 
 def fetch_files(

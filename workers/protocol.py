@@ -55,6 +55,7 @@ class GenerateItem:
     height: int
     concepts: tuple[ConceptUse, ...] = ()
     file: PictureFile = PictureFile()
+    safety: str = "off"  # "flag": to be judged; "block": and to be withheld if it is unsafe
 
 
 @dataclass(frozen=True)
@@ -204,14 +205,23 @@ class TrainingsEnded:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """How sure the safety checker is that a picture is unsafe, from 0 to 1, and whether that is enough."""
+
+    score: float
+    unsafe: bool
+
+
+@dataclass(frozen=True)
 class GeneratedImage:
-    """One picture, as a file of the format that was asked for."""
+    """One picture, as a file of the format that was asked for, or None where it is withheld."""
 
     item_id: str
-    path: str
+    path: str | None
     width: int
     height: int
     seed: int
+    verdict: Verdict | None = None  # None: nobody asked
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,12 @@ def create_supervisor(settings: Settings) -> Supervisor:
     return Supervisor(
         sessions=sessionmaker(sync_engine(settings.worker_dsn)),
         store=ObjectStore.from_settings(settings),
-        child=GpuChild(device=settings.device, distillation_processes=settings.distillation_processes),
+        child=GpuChild(
+            device=settings.device,
+            distillation_processes=settings.distillation_processes,
+            safety_checker=settings.safety_checker,
+            safety_threshold=settings.safety_threshold,
+        ),
         pool=settings.pool,
         lease=settings.lease,
         heartbeat=settings.heartbeat,

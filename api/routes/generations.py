@@ -11,7 +11,8 @@ from api.idempotency import Accept, NewJob
 from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
-from api.schemas.generations import CreateGeneration, CreateSweep, GenerationJob, ReproduceGeneration, ReproducePicture
+from api.schemas.drawing import CreateGeneration, CreateSweep, ReproduceGeneration, ReproducePicture
+from api.schemas.generations import GenerationJob
 from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_generation

@@ -1,7 +1,7 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
     python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--warm-models 2]
-        [--distillation-processes 0]
+        [--distillation-processes 0] [--safety-checker MODULE:NAME] [--safety-threshold 0.8]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
 or an out-of-memory costs this process and the attempt at hand, never the supervisor; to abort it, kill it.
@@ -30,6 +30,7 @@ from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
 from workers.engine.generation import ModelCache
 from workers.engine.quiet import silence_loading
+from workers.engine.safety import Guard
 from workers.engine.work import Workbench, failed
 
 _log = logging.getLogger(__name__)
@@ -86,12 +87,14 @@ class Child:
         batch_size: int,
         warm_models: int,
         distillation_processes: int,
+        guard: Guard,
     ) -> None:
         self._connection = connection
         self._device = device
         self._inbox = Inbox()
         self._workbench = Workbench(
             ModelCache(self._load, lambda path, teacher: load_student(Path(path), teacher), capacity=warm_models),
+            guard,
             batch_size=batch_size,
             distillation_processes=distillation_processes,
             say=self._send,
@@ -170,6 +173,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="most pictures drawn at once")
     parser.add_argument("--warm-models", type=int, default=2, help="most base models and students kept loaded")
     parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
+    parser.add_argument("--safety-checker", help="what judges pictures, as package.module:name")
+    parser.add_argument("--safety-threshold", type=float, default=0.8, help="the score from which on one is unsafe")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     silence_loading()
@@ -184,6 +189,7 @@ def main() -> None:
         batch_size=options.batch_size,
         warm_models=options.warm_models,
         distillation_processes=_distillation_processes(options.distillation_processes, options.device),
+        guard=Guard(options.safety_checker, threshold=options.safety_threshold),
     ).run()
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
@@ -30,6 +32,7 @@ from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.picture_files import write_picture
 from workers.engine.pictures import load_picture
+from workers.engine.safety import Guard
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class Workbench:
     def __init__(
         self,
         models: ModelCache,
+        guard: Guard,
         *,
         batch_size: int,
         distillation_processes: int,
@@ -47,6 +51,7 @@ class Workbench:
         should_stop: Callable[[str], bool],
     ) -> None:
         self._models = models
+        self._guard = guard
         self._batch_size = batch_size
         self._most_processes = distillation_processes
         self._say = say
@@ -99,6 +104,8 @@ class Workbench:
         accepted: list[tuple[protocol.GenerateItem, GenerationRequest]] = []
         for item in work.items:
             try:
+                if item.safety != "off":
+                    self._guard.require()
                 accepted.append((item, _request(base, item)))
             except EngineError as error:
                 failures.append(_failure(item, error))
@@ -114,10 +121,21 @@ class Workbench:
             if isinstance(answer, EngineError):
                 failures.append(_failure(item, answer))
                 continue
-            stem = Path(work.scratch_dir) / f"image-{number:04d}"
-            path = write_picture(answer, stem, item.file, weights=lambda: base.weights)
-            outputs.append(protocol.GeneratedImage(item.item_id, str(path), answer.width, answer.height, item.seed))
+            try:
+                outputs.append(self._keep(base, item, answer, Path(work.scratch_dir) / f"image-{number:04d}"))
+            except EngineError as error:
+                failures.append(_failure(item, error))
         return protocol.Generated(work.request_id, tuple(outputs), tuple(failures))
+
+    def _keep(
+        self, base: BaseModel, item: protocol.GenerateItem, picture: Image.Image, stem: Path
+    ) -> protocol.GeneratedImage:
+        """Judge a picture where its tenant wants that, and write its file unless it is to be withheld."""
+        verdict = None if item.safety == "off" else self._guard.judge(picture)
+        path = None
+        if verdict is None or not verdict.unsafe or item.safety != "block":
+            path = str(write_picture(picture, stem, item.file, weights=lambda: base.weights))
+        return protocol.GeneratedImage(item.item_id, path, picture.width, picture.height, item.seed, verdict)
 
     def _draw_pairs(self, work: protocol.DrawPairs) -> protocol.PairsDrawn:
         base = self._model(work)

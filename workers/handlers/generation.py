@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from core.jobs.params import ConceptUse, GenerationParams, PictureFile
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage, JobState
+from core.tenants.safety import SafetyPolicy
 from workers import outputs, protocol
 from workers.attempt import Attempt
 from workers.handlers import provenance
-from workers.inputs import fetch_for_each, fetch_model
+from workers.inputs import fetch_for_each, fetch_model, fetch_policies
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
+
+_BLOCKED = "safety-blocked"  # why a picture is withheld
 
 
 def run(attempt: Attempt) -> None:
@@ -27,12 +31,13 @@ def run(attempt: Attempt) -> None:
     fetched = list(fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts"))
     if not fetched:
         return
+    policies = fetch_policies(attempt.sessions, {job.tenant_id for job, _ in fetched})
     model_id = _params(attempt.jobs[0]).model_id
     place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
     request = Generate(
         attempt.request_id,
         model=place.location,
-        items=tuple(item for job, paths in fetched for item in _items(job, place.name, paths)),
+        items=tuple(item for job, paths in fetched for item in _items(job, policies[job.tenant_id], place.name, paths)),
         scratch_dir=str(attempt.scratch),
         student=None if place.student is None else str(place.student),
     )
@@ -55,7 +60,7 @@ def _needed(job: ClaimedJob) -> set[str]:
     return {use.file_id for use in _params(job).concepts}
 
 
-def _items(job: ClaimedJob, model_name: str, paths: Mapping[str, Path]) -> list[GenerateItem]:
+def _items(job: ClaimedJob, safety: SafetyPolicy, model_name: str, paths: Mapping[str, Path]) -> list[GenerateItem]:
     """One item a picture, named ``job/number``."""
     params = _params(job)
     return [
@@ -72,6 +77,7 @@ def _items(job: ClaimedJob, model_name: str, paths: Mapping[str, Path]) -> list[
             file=_file(
                 params.file, provenance.facts(params, number, job_id=job.id, model_name=model_name, paths=paths)
             ),
+            safety=safety.value,  # the engine's process knows no core
         )
         for number in range(params.n)
     ]
@@ -116,10 +122,11 @@ def _job_id(item_id: str) -> str:
     return item_id.rsplit("/", 1)[0]
 
 
-def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> list[Product]:
+def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> dict[int, Product]:
+    """The files of a job's pictures, by number; those that are withheld have none."""
     file = _params(job).file
-    return [
-        outputs.store(
+    return {
+        number: outputs.store(
             attempt,
             job,
             Path(image.path),
@@ -129,14 +136,15 @@ def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> l
             size=(image.width, image.height),
         )
         for number, image in enumerate(images)
-    ]
+        if image.path is not None
+    }
 
 
 def _write(
     session: Session,
     attempt: Attempt,
     drawn: list[ClaimedJob],
-    stored: Mapping[str, list[Product]],
+    stored: Mapping[str, Mapping[int, Product]],
     pictures: Mapping[str, list[GeneratedImage]],
 ) -> set[str]:
     held = execution.hold(session, drawn)
@@ -147,21 +155,22 @@ def _write(
         if attempt.keeper.cancel_requested(job.id):
             endings.append(Ending(job.id, job.token, JobState.CANCELED, attempt.gpu_seconds()))
             continue
-        products.keep_files(session, job, stored[job.id])
-        result = {"images": _images(_params(job), stored[job.id], pictures[job.id])}
+        products.keep_files(session, job, stored[job.id].values())
+        result = _result(_params(job), stored[job.id], pictures[job.id])
         endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, attempt.gpu_seconds(), result=result))
     return execution.finish(session, endings)
 
 
-def _images(params: GenerationParams, stored: list[Product], drawn: list[GeneratedImage]) -> list[dict[str, Any]]:
-    """The pictures as the job's result lists them, in the order in which they were asked for."""
-    return [
-        {
-            "file_id": product.file_id,
-            "seed": image.seed,
-            "width": image.width,
-            "height": image.height,
-            **params.swept(number),
-        }
-        for number, (product, image) in enumerate(zip(stored, drawn, strict=True))
-    ]
+def _result(params: GenerationParams, stored: Mapping[int, Product], drawn: list[GeneratedImage]) -> dict[str, Any]:
+    """What the job says of its pictures, in the order in which they were asked for: those to see, those withheld."""
+    said = [_said(params, number, image) for number, image in enumerate(drawn)]
+    return {
+        "images": [{"file_id": stored[number].file_id, **said[number]} for number in sorted(stored)],
+        "withheld": [{"code": _BLOCKED, **said[number]} for number in range(len(drawn)) if number not in stored],
+    }
+
+
+def _said(params: GenerationParams, number: int, image: GeneratedImage) -> dict[str, Any]:
+    verdict = {} if image.verdict is None else {"safety": asdict(image.verdict)}
+    size = {"width": image.width, "height": image.height}
+    return {"seed": image.seed, **size, **params.swept(number), **verdict}

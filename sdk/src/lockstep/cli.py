@@ -245,6 +245,8 @@ def _save(lockstep: Lockstep, job: Generation, out: Path) -> None:
         path = out / f"{job.id}-{'-'.join(differing)}.{image.media_type.rpartition('/')[2]}"
         path.write_bytes(lockstep.files.content(image.file_id))
         typer.echo(path)
+    for picture in job.result.withheld if job.result is not None else ():
+        typer.echo(f"withheld: the picture of seed {picture.seed} ({picture.code})", err=True)
 
 
 def _watch(kind: JobsOf[J], job: J) -> J:

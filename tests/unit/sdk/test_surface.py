@@ -119,6 +119,23 @@ def test_pictures_are_asked_for_again_by_their_job_or_one_by_its_file():
     assert seen[1].headers["prefer"] == "wait=5"
 
 
+def test_a_generation_tells_pictures_to_see_from_those_withheld():
+    shown = {"file_id": "file_1", "seed": 1, "width": 64, "height": 64, "safety": {"score": 0.1, "unsafe": False}}
+    withheld = {
+        "code": "safety-blocked",
+        "seed": 2,
+        "width": 64,
+        "height": 64,
+        "safety": {"score": 0.9, "unsafe": True},
+    }
+    result = models.GenerationResult.model_validate({"images": [shown], "withheld": [withheld]})
+    assert [image.file_id for image in result.images] == ["file_1"]
+    assert [(image.code, image.seed, image.safety) for image in result.withheld] == [
+        ("safety-blocked", 2, models.SafetyVerdict(score=0.9, unsafe=True))
+    ]
+    assert models.GenerationResult.model_validate({"images": [shown]}).withheld == ()  # an older server's
+
+
 def test_fields_that_this_version_does_not_know_are_kept():
     model = models.Model.model_validate({"id": "mdl_1", "name": "m", "kind": "base", "family": "f", "new": 1})
     assert (model.model_extra or {})["new"] == 1
