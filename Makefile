@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt sdk/pyproject.toml infra/system-lib
 	infra/system-libraries.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[api,worker,embedded,dev]' -e sdk
+		-e '.[api,worker,safety,embedded,dev]' -e sdk
 	touch $@
 
 # Train a concept from pictures and render it, through every part of the system.

@@ -5,6 +5,7 @@ Every answer of status 400 and above is made here. ``docs/errors.md`` lists the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -54,6 +55,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.ConceptNameTaken: 409,
     errors.ConceptNotReady: 409,
     errors.ConceptModelMismatch: 409,
+    errors.NotReproducible: 409,
     errors.IdempotencyInProgress: 409,
     errors.TooLarge: 413,
     errors.StorageUnavailable: 503,
@@ -71,7 +73,17 @@ HTTP_CODES: Mapping[int, str] = {
 }
 
 # Clients repeat these without an idempotency key unless they are told not to.
-JOB_CREATING = frozenset({"/v1/trainings", "/v1/distillations", "/v1/generations", "/v1/generations/sweep"})
+JOB_CREATING = frozenset(
+    {
+        "/v1/trainings",
+        "/v1/distillations",
+        "/v1/generations",
+        "/v1/generations/sweep",
+        "/v1/generations/reproduce",
+        "/v1/generations/{job_id}/reproduce",
+    }
+)
+_JOB_CREATING = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", path) for path in sorted(JOB_CREATING)))
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,7 @@ def problem_response(
     pause = _RETRY_AFTER.get(body["code"])
     if pause is not None:
         sent["Retry-After"] = str(pause)
-    if method == "POST" and path.rstrip("/") in JOB_CREATING:
+    if method == "POST" and _JOB_CREATING.fullmatch(path.rstrip("/")):
         sent["x-should-retry"] = "true" if body["retryable"] and not job_may_exist else "false"
     return JSONResponse(body, status_code=body["status"], headers=sent, media_type=MEDIA_TYPE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -30,6 +29,7 @@ from api.urls import Urls
 from core.config import Settings
 from core.db.engine import async_engine
 from core.jobs.submission import QueueLimits
+from core.release import release
 from core.storage.s3 import ObjectStore
 from core.webhooks.target_policy import TargetPolicy
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The API with everything it works with; connections are made when they are needed."""
     app = FastAPI(
         title="Lockstep",
-        version=_version(),
+        version=release(),
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=_lifespan,
@@ -88,10 +88,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _operation_id(route: APIRoute) -> str:
     """Operations are named after their functions: clients are generated from the document."""
     return route.name
-
-
-def _version() -> str:
-    try:
-        return version("lockstep-server")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy.exc import OperationalError
@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from core.config import Settings, child_environment
 from core.embedded.errors import EmbeddedError
 from core.errors import LockstepError
+from core.tenants.safety import SafetyPolicy
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-admin = typer.Typer(help="Tenants and their keys.", no_args_is_help=True)
+admin = typer.Typer(help="Tenants, their keys and their safety policies.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
 
 
@@ -118,6 +119,20 @@ def create_key(tenant: str, name: str = "operator's key") -> None:
 
     with _owner_session() as session:
         typer.echo(f"key: {provisioning.create_key(session, tenant, name, keys.SCOPES)}")
+
+
+@admin.command()
+def set_safety(
+    tenant: str, policy: Annotated[SafetyPolicy, typer.Argument(help="What happens to its unsafe pictures.")]
+) -> None:
+    """Say whether a tenant's pictures are judged, and whether unsafe ones are withheld; see docs/safety.md."""
+    from core.tenants import provisioning
+
+    with _owner_session() as session:
+        provisioning.set_safety(session, tenant, policy)
+        typer.echo(f"safety: {policy}")
+    if policy is not SafetyPolicy.OFF and Settings().safety_checker is None:
+        _say("Where a worker has no LOCKSTEP_SAFETY_CHECKER, as here, this tenant's generations will fail.")
 
 
 def _run_demo(stack: Stack) -> int:

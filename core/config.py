@@ -68,6 +68,14 @@ class Settings(BaseSettings):
     distillation_processes: int = Field(
         default=0, ge=0, description="Most processes a distillation is shared out to. 0: one on each GPU."
     )
+    safety_checker: str | None = Field(
+        default=None,
+        description="What judges the pictures of tenants whose policy asks for it, as `package.module:name`. "
+        "Unset: nothing does, and their generations fail.",
+    )
+    safety_threshold: float = Field(
+        default=0.8, ge=0, le=1, description="The score, from 0 to 1, from which on a picture is unsafe."
+    )
 
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

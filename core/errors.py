@@ -17,6 +17,7 @@
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotPausable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
+    │   ├── NotReproducible
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     └── StorageUnavailable         object storage does not answer; try again
@@ -225,6 +226,12 @@ class ConceptModelMismatch(Conflict):
     """The concept was trained on another base model."""
 
     code = "concept-model-mismatch"
+
+
+class NotReproducible(Conflict):
+    """What the picture was drawn with is gone, or no generation drew it."""
+
+    code = "not-reproducible"
 
 
 class IdempotencyInProgress(Conflict):

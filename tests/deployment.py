@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from core.files.models import File
 from core.ids import new_id
 from core.jobs import recovery, submission
 from core.jobs.params import GenerationParams, TrainingParams
+from core.jobs.reproduction import reproduce_job
 from core.jobs.submission import QueueLimits
 from core.storage import keys
 from core.storage.s3 import ObjectStore
-from core.tenants.provisioning import create_tenant
+from core.tenants.provisioning import create_tenant, set_safety
+from core.tenants.safety import SafetyPolicy
 from tests.engine.tiny import build_tiny_pipeline
 from tests.waiting import until
 from workers.attempt import PATIENCE, Patience
@@ -36,6 +38,7 @@ from workers.gpu_child import GpuChild
 from workers.supervisor import Supervisor
 
 POOL = "gpu"
+LIMITS = QueueLimits(pool=POOL, max_attempts=3, tenant_max_running=16)
 STEPS = 100  # long enough to be interrupted, short enough to be finished
 
 
@@ -50,10 +53,7 @@ class Deployment:
         with self.sessions.begin() as session:
             register(session, pool=POOL, locations=[str(model)])
             self.model_id: str = session.execute(text("SELECT id FROM models")).scalar_one()
-        owner = sync_engine(settings.owner_dsn)
-        with Session(owner) as session, session.begin():
-            self.tenant_id = create_tenant(session, "acme").id
-        owner.dispose()
+        self.enter("acme")
 
     @classmethod
     @contextmanager
@@ -64,6 +64,18 @@ class Deployment:
             yield made
         finally:
             made.engine.dispose()
+
+    def enter(self, name: str) -> None:
+        """Go on as a new tenant."""
+        with self._as_owner() as session:
+            self.tenant_id = create_tenant(session, name).id
+
+    @contextmanager
+    def _as_owner(self) -> Iterator[Session]:
+        owner = sync_engine(self.settings.owner_dsn)
+        with Session(owner) as session, session.begin():
+            yield session
+        owner.dispose()
 
     def supervisor(self, *, child: GpuChild | None = None, patience: Patience = PATIENCE) -> Supervisor:
         return Supervisor(
@@ -95,20 +107,29 @@ class Deployment:
         values |= {"key_lock": "local", "seed": 1, "steps": STEPS}
         return await self._submit(TrainingParams.model_validate(values | changes))
 
+    def judge_by(self, policy: SafetyPolicy) -> None:
+        with self._as_owner() as session:
+            set_safety(session, self.tenant_id, policy)
+
+    async def reproduce(self, job_id: str) -> str:
+        async with self._as_tenant() as session:
+            return (await reproduce_job(session, self.tenant_id, job_id, limits=LIMITS)).id
+
     async def _submit(self, params: GenerationParams | TrainingParams) -> str:
-        engine = async_engine(self.settings.api_dsn)
-        limits = QueueLimits(pool=POOL, max_attempts=3, tenant_max_running=16)
-        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-            bind_tenant(session, self.tenant_id)
-            job = await submission.submit(session, self.tenant_id, params, limits=limits)
-        await engine.dispose()
-        return job.id
+        async with self._as_tenant() as session:
+            return (await submission.submit(session, self.tenant_id, params, limits=LIMITS)).id
 
     async def cancel(self, job_id: str) -> None:
-        engine = async_engine(self.settings.api_dsn)
-        async with AsyncSession(engine) as session, session.begin():
-            bind_tenant(session, self.tenant_id)
+        async with self._as_tenant() as session:
             await verbs.cancel(session, job_id)
+
+    @asynccontextmanager
+    async def _as_tenant(self) -> AsyncIterator[AsyncSession]:
+        """A transaction as the API has it."""
+        engine = async_engine(self.settings.api_dsn)
+        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            bind_tenant(session, self.tenant_id)
+            yield session
         await engine.dispose()
 
     def picture(self, colour: str = "teal") -> str:

@@ -147,16 +147,31 @@ class Deployment:
             "metrics": {"identity": 0.9},
         }
 
+    def keep_picture(self, job: ClaimedJob) -> str:
+        """Id of one picture of a job that is not ended yet."""
+        with self.sessions.begin() as session:
+            return self._product(session, job, "output", "0.png", picture_bytes(), media_type="image/png").file_id
+
     def _drawn(self, session: Session, job: ClaimedJob, params: GenerationParams) -> dict[str, Any]:
         images = []
         for number in range(params.n):
-            made = self._product(session, job, "output", f"{number}.png", picture_bytes())
+            data = picture_bytes(format=params.file.format)
+            name = f"{number}.{params.file.format}"
+            made = self._product(session, job, "output", name, data, media_type=params.file.media_type)
             image = {"file_id": made.file_id, "seed": params.seed_of(number), "width": 64, "height": 64}
             images.append(image | params.swept(number))
         return {"images": images}
 
-    def _product(self, session: Session, job: ClaimedJob, purpose: str, name: str, data: bytes) -> Product:
-        media_type = "image/png" if purpose == "output" else "application/octet-stream"
+    def _product(
+        self,
+        session: Session,
+        job: ClaimedJob,
+        purpose: str,
+        name: str,
+        data: bytes,
+        *,
+        media_type: str = "application/octet-stream",
+    ) -> Product:
         stored = self.store.put(keys.output(job.id, job.token, name), data, media_type=media_type)
         made = Product(new_id("file"), purpose, name, media_type, stored)
         products.keep_files(session, job, [made])

@@ -48,8 +48,10 @@ class GpuChild:
         model_bytes: int = 0,
         compiled: bool | None = None,
         distillation_processes: int = 0,
+        safety_checker: str | None = None,
+        safety_threshold: float = 0.8,
     ) -> None:
-        """Zeros and None stand for what the engine finds best on its device."""
+        """Zeros and None stand for what the engine finds best on its device; without a checker nothing is judged."""
         self._arguments = {
             "device": device,
             "threads": threads,
@@ -57,7 +59,10 @@ class GpuChild:
             "model-bytes": model_bytes,
             "compile": {None: "auto", True: "yes", False: "no"}[compiled],
             "distillation-processes": distillation_processes,
+            "safety-threshold": safety_threshold,
         }
+        if safety_checker is not None:
+            self._arguments["safety-checker"] = safety_checker
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self.device_name: str | None = None

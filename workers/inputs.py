@@ -17,6 +17,8 @@ from core.jobs import statements
 from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
 from core.storage.s3 import ObjectMissing, ObjectStore
+from core.tenants import statements as tenants
+from core.tenants.safety import SafetyPolicy
 from workers.attempt import Attempt
 
 _CACHED_STUDENTS = 8
@@ -36,6 +38,7 @@ def require(wanted: Iterable[str], present: Mapping[str, Path]) -> None:
 class ModelPlace:
     """Where a model lies; of a student that a job made, its teacher's place and its own file."""
 
+    name: str
     location: str  # folder or hub id
     student: Path | None = None
 
@@ -43,27 +46,41 @@ class ModelPlace:
 def fetch_base(sessions: sessionmaker[Session], model_id: str) -> str:
     """Where a model with a folder of its own lies; raises InputMissing."""
     with sessions() as session:
-        return _location(session.scalar(catalog.model_named(model_id)), model_id)
+        return _location(_registered(session, model_id))
 
 
 def fetch_model(sessions: sessionmaker[Session], store: ObjectStore, model_id: str, folder: Path) -> ModelPlace:
     """Where any model lies, a student's file fetched into the cache ``folder``; raises InputMissing."""
     with sessions() as session:
-        model = session.scalar(catalog.model_named(model_id))
-        if model is None or model.file_id is None or model.teacher_id is None:
-            return ModelPlace(_location(model, model_id))
-        teacher = _location(session.scalar(catalog.model_named(model.teacher_id)), model.teacher_id)
-        file_id = model.file_id
+        model = _registered(session, model_id)
+        if model.file_id is None or model.teacher_id is None:
+            return ModelPlace(model.name, _location(model))
+        teacher = _location(_registered(session, model.teacher_id))
+        name, file_id = model.name, model.file_id
     paths = fetch_files(sessions, store, [file_id], folder)
     require([file_id], paths)
     _forget_oldest(folder, used=paths[file_id])
-    return ModelPlace(teacher, paths[file_id])
+    return ModelPlace(name, teacher, paths[file_id])
 
 
-def _location(model: Model | None, model_id: str) -> str:
-    if model is None or model.location is None:
+def _registered(session: Session, model_id: str) -> Model:
+    model = session.scalar(catalog.model_named(model_id))
+    if model is None:
         raise InputMissing(f"Model {model_id} is no longer registered.")
+    return model
+
+
+def _location(model: Model) -> str:
+    if model.location is None:
+        raise InputMissing(f"Model {model.id} is no longer registered.")
     return model.location
+
+
+def fetch_policies(sessions: sessionmaker[Session], tenant_ids: Iterable[str]) -> dict[str, SafetyPolicy]:
+    """How the pictures of these tenants are judged at this moment."""
+    with sessions() as session:
+        rows = session.execute(tenants.safety_policies(tenant_ids)).all()
+    return {row.id: SafetyPolicy(row.safety) for row in rows}
 
 
 def fetch_files(

@@ -34,6 +34,15 @@ class ConceptUse:
 
 
 @dataclass(frozen=True)
+class PictureFile:
+    """How a picture is written; ``facts`` (JSON values) go into the file's metadata, None leaves them out."""
+
+    format: str = "png"  # or "webp"
+    quality: int | None = None  # of a lossy WebP, 1 to 100; None: every pixel is exact
+    facts: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
 class GenerateItem:
     """One picture to draw; width and height in pixels."""
 
@@ -46,6 +55,8 @@ class GenerateItem:
     width: int
     height: int
     concepts: tuple[ConceptUse, ...] = ()
+    file: PictureFile = PictureFile()
+    safety: str = "off"  # "flag": to be judged; "block": and to be withheld if it is unsafe
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class Generate:
     request_id: str
     model: str
     items: tuple[GenerateItem, ...]
-    scratch_dir: str  # the child writes PNG files here
+    scratch_dir: str  # the child writes the pictures' files here
     student: str | None = None
 
 
@@ -206,14 +217,23 @@ class TrainingsEnded:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """How sure the safety checker is that a picture is unsafe, from 0 to 1, and whether that is enough."""
+
+    score: float
+    unsafe: bool
+
+
+@dataclass(frozen=True)
 class GeneratedImage:
-    """One picture, as a PNG file."""
+    """One picture, as a file of the format that was asked for, or None where it is withheld."""
 
     item_id: str
-    path: str
+    path: str | None
     width: int
     height: int
     seed: int
+    verdict: Verdict | None = None  # None: nobody asked
 
 
 @dataclass(frozen=True)

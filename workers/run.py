@@ -32,6 +32,8 @@ def create_supervisor(settings: Settings) -> Supervisor:
             model_bytes=settings.model_bytes,
             compiled=settings.compile,
             distillation_processes=settings.distillation_processes,
+            safety_checker=settings.safety_checker,
+            safety_threshold=settings.safety_threshold,
         ),
         pool=settings.pool,
         lease=settings.lease,

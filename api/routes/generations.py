@@ -11,15 +11,19 @@ from api.idempotency import Accept, NewJob
 from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
-from api.schemas.generations import CreateGeneration, CreateSweep, GenerationJob
+from api.schemas.drawing import CreateGeneration, CreateSweep, ReproduceGeneration, ReproducePicture
+from api.schemas.generations import GenerationJob
 from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_generation
+from core.jobs.reproduction import reproduce_file, reproduce_job
 from core.jobs.requests import GenerationRequest
 from core.jobs.states import JobKind
 from core.tenants.authentication import Caller
 
 router = APIRouter(prefix="/v1/generations", tags=["Generations"])
+
+_UNCHANGED = ReproduceGeneration()
 
 
 @router.post("", status_code=201, response_model=GenerationJob)
@@ -32,6 +36,22 @@ async def create_generation(body: CreateGeneration, caller: Generator, server: S
 async def create_sweep(body: CreateSweep, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw a prompt once at each of several values of a concept's dial, all with one seed: only the dial differs."""
     return await new_job.answer(body, _accepting(body.as_request(), caller, server))
+
+
+@router.post("/reproduce", status_code=201, response_model=GenerationJob)
+async def reproduce_picture(body: ReproducePicture, caller: Generator, server: Server, new_job: NewJob) -> Response:
+    """Draw one picture again, by its file, from exactly what it was drawn from."""
+    accept = partial(reproduce_file, tenant_id=caller.tenant_id, file_id=body.file, limits=server.queue)
+    return await new_job.answer(body, accept)
+
+
+@router.post("/{job_id}/reproduce", status_code=201, response_model=GenerationJob)
+async def reproduce_generation(
+    job_id: str, caller: Generator, server: Server, new_job: NewJob, body: ReproduceGeneration = _UNCHANGED
+) -> Response:
+    """Draw a generation's pictures again, from exactly what it was accepted with: versions, seeds, settings, format."""
+    accept = partial(reproduce_job, tenant_id=caller.tenant_id, job_id=job_id, limits=server.queue)
+    return await new_job.answer(body, accept)
 
 
 def _accepting(request: GenerationRequest, caller: Caller, server: Resources) -> Accept:

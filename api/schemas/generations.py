@@ -1,184 +1,16 @@
-"""Generations on the wire."""
+"""Generations on the wire, as they are shown."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field
 
-from api.schemas.common import Reference, RequestBody, Resource, Text
+from api.schemas.common import Resource
 from api.schemas.job import JobBase, job_members
 from api.urls import Urls
-from core.concepts.names import ConceptName
 from core.jobs import models
-from core.jobs.params import MAX_PICTURES, GateBias, GateTemperature, GenerationParams, KeyLock, Sweep
-from core.jobs.requests import ConceptChoice, GenerationRequest
-
-
-def _parsed_size(value: object) -> object:
-    """``"512x768"`` or ``512`` as width and height."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value, value
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("give WIDTHxHEIGHT as in '512x768', or one number for a square")
-    return int(match[1]), int(match[2])
-
-
-Size = Annotated[
-    tuple[int, int],
-    BeforeValidator(_parsed_size),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d+x\d+$"}, {"type": "integer"}]}),
-]
-
-
-class ChosenConcept(RequestBody):
-    """A concept the prompt names, and how strongly it takes part."""
-
-    id: Reference | None = Field(default=None, description="The concept's id; give this or `name`.")
-    name: ConceptName | None = Field(default=None, description="The concept's name; give this or `id`.")
-    as_: ConceptName | None = Field(
-        default=None, alias="as", description="Its placeholder in this prompt, if it is not to be its name."
-    )
-    version: int | None = Field(default=None, ge=1, description="By default the latest.")
-    key_lock: KeyLock | None = Field(default=None, description="By default the one it was trained with.")
-    gate_bias: GateBias | None = Field(
-        default=None,
-        description="Higher: closer to the text; lower: closer to the pictures. By default what the version recommends "
-        "for its key lock, or the model's own.",
-    )
-    gate_temperature: GateTemperature | None = Field(
-        default=None, description="Lower: the gate opens more abruptly at its bias."
-    )
-
-    @model_validator(mode="after")
-    def _named_once(self) -> Self:
-        if (self.id is None) == (self.name is None):
-            raise ValueError("give either id or name")
-        return self
-
-    def as_choice(self) -> ConceptChoice:
-        """The choice in the words of the use case."""
-        return ConceptChoice(
-            concept=self.id or self.name or "",
-            placeholder=self.as_,
-            version=self.version,
-            key_lock=self.key_lock,
-            gate_bias=self.gate_bias,
-            gate_temperature=self.gate_temperature,
-        )
-
-
-class _Drawing(RequestBody):
-    """What is drawn, however many pictures of it."""
-
-    prompt: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(
-        description="What to draw. `<tom>` is your concept `tom`, or the one listed `as` tom."
-    )
-    negative_prompt: Annotated[Text, Field(max_length=2000)] = Field(default="", description="What to keep away from.")
-    concepts: list[ChosenConcept] = Field(
-        default=[], max_length=8, description="Only needed to rename a concept, or to change how it takes part."
-    )
-    model: Reference | None = Field(default=None, description="Name or id; by default that of the concepts.")
-    steps: int | None = Field(
-        default=None, ge=1, le=200, description="Denoising steps; by default the model's own number."
-    )
-    guidance: float | None = Field(
-        default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own number."
-    )
-    seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
-    size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])
-
-    def as_request(self) -> GenerationRequest:
-        """The request in the words of the use case."""
-        return GenerationRequest(
-            prompt=self.prompt,
-            negative_prompt=self.negative_prompt,
-            concepts=tuple(concept.as_choice() for concept in self.concepts),
-            model=self.model,
-            steps=self.steps,
-            guidance=self.guidance,
-            seed=self.seed,
-            size=self.size,
-        )
-
-
-class CreateGeneration(_Drawing):
-    """Pictures to be drawn."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"prompt": "<tom> on the beach"},
-                {
-                    "prompt": "<tom> and <her>",
-                    "concepts": [{"name": "tom", "gate_bias": 0.6}, {"name": "ann", "as": "her"}],
-                },
-            ]
-        }
-    )
-
-    n: int = Field(default=1, ge=1, le=MAX_PICTURES, description="How many pictures; picture i has seed `seed + i`.")
-
-    def as_request(self) -> GenerationRequest:
-        """The request in the words of the use case."""
-        return replace(super().as_request(), n=self.n)
-
-
-class ChosenSweep(RequestBody):
-    """A concept of the prompt, and the values of one of its dials: `gate_bias` or `gate_temperature`."""
-
-    concept: ConceptName = Field(description="Its placeholder in the prompt, without the brackets.")
-    gate_bias: list[GateBias] | None = Field(
-        default=None, min_length=2, max_length=MAX_PICTURES, description="One picture is drawn at each; all differ."
-    )
-    gate_temperature: list[GateTemperature] | None = Field(
-        default=None, min_length=2, max_length=MAX_PICTURES, description="The same, of the other dial."
-    )
-
-    @field_validator("gate_bias", "gate_temperature")
-    @classmethod
-    def _differ(cls, values: list[float] | None) -> list[float] | None:
-        if values and len(set(values)) < len(values):
-            raise ValueError("the values must differ")
-        return values
-
-    @model_validator(mode="after")
-    def _of_one_dial(self) -> Self:
-        if (self.gate_bias is None) == (self.gate_temperature is None):
-            raise ValueError("give either gate_bias or gate_temperature")
-        return self
-
-    def as_sweep(self) -> Sweep:
-        """The sweep in the words of the use case."""
-        if self.gate_bias is not None:
-            return Sweep(concept=self.concept, dial="gate_bias", values=tuple(self.gate_bias))
-        return Sweep(concept=self.concept, dial="gate_temperature", values=tuple(self.gate_temperature or ()))
-
-
-class CreateSweep(_Drawing):
-    """One picture at each of several values of a concept's dial, all with one seed."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "prompt": "<tom> on the beach",
-                    "sweep": {"concept": "tom", "gate_bias": [0.4, 0.5, 0.6, 0.65, 0.7, 0.75]},
-                    "seed": 7,
-                }
-            ]
-        }
-    )
-
-    sweep: ChosenSweep = Field(description="Which dial to turn, and to which values.")
-
-    def as_request(self) -> GenerationRequest:
-        """The request in the words of the use case."""
-        sweep = self.sweep.as_sweep()
-        return replace(super().as_request(), n=len(sweep.values), sweep=sweep)
+from core.jobs.params import GenerationParams, KeyLock, PictureFormat, Quality, Sweep
 
 
 class UsedConcept(Resource):
@@ -218,24 +50,48 @@ class GenerationInput(Resource):
     seed: int
     size: str = Field(examples=["64x64"])
     sweep: UsedSweep | None = Field(description="Null unless one was asked for.")
+    format: PictureFormat
+    quality: Quality | None = Field(description="Null where every pixel is exact.")
+    metadata: bool
 
 
-class GeneratedImage(Resource):
-    """One picture."""
+class SafetyVerdict(Resource):
+    """What the safety checker says of a picture."""
 
-    file_id: str
+    score: float = Field(description="From 0, certainly safe, to 1, certainly not.")
+    unsafe: bool = Field(description="Whether the score reaches the operator's threshold.")
+
+
+class _Drawn(Resource):
+    """A picture that was drawn, whether it is shown or not."""
+
     seed: int = Field(description="The seed that draws this one again.")
     width: int
     height: int
     gate_bias: float | None = Field(default=None, description="In a sweep of it: the value at which it was drawn.")
     gate_temperature: float | None = Field(default=None, description="In a sweep of it: the same.")
+    safety: SafetyVerdict | None = Field(default=None, description="Null unless your pictures are judged.")
+
+
+class GeneratedImage(_Drawn):
+    """One picture."""
+
+    file_id: str
+    media_type: str = Field(examples=["image/png"])
     content_url: str = Field(description="Where its bytes are, for the same API key.")
+
+
+class WithheldImage(_Drawn):
+    """A picture that was drawn and is kept from everybody."""
+
+    code: str = Field(description="Why; stable.", examples=["safety-blocked"])
 
 
 class GenerationResult(Resource):
     """What was drawn."""
 
     images: list[GeneratedImage]
+    withheld: list[WithheldImage] = Field(description="Pictures that you asked for and do not get.")
 
 
 class GenerationJob(JobBase):
@@ -244,6 +100,7 @@ class GenerationJob(JobBase):
     object: Literal["generation"] = "generation"
     kind: Literal["generation"] = "generation"
     params: GenerationInput
+    reproduces: str | None = Field(description="The job whose pictures it draws again.")
     result: GenerationResult | None = Field(description="Set once it has succeeded.")
 
     @classmethod
@@ -271,9 +128,15 @@ class GenerationJob(JobBase):
             seed=params.seed,
             size=f"{params.width}x{params.height}",
             sweep=None if params.sweep is None else UsedSweep.of(params.sweep),
+            **params.file.model_dump(),
         )
         result = None
         if job.result is not None:
-            images = [{**image, "content_url": urls.file_content(image["file_id"])} for image in job.result["images"]]
-            result = GenerationResult.model_validate({"images": images})
-        return cls.model_validate({**job_members(job, urls), "params": shown, "result": result})
+            media_type = params.file.media_type
+            images = [
+                {**image, "media_type": media_type, "content_url": urls.file_content(image["file_id"])}
+                for image in job.result["images"]
+            ]
+            result = GenerationResult.model_validate({"images": images, "withheld": job.result.get("withheld", [])})
+        own = {"params": shown, "reproduces": params.reproduces, "result": result}
+        return cls.model_validate({**job_members(job, urls), **own})

@@ -158,6 +158,7 @@ async def accept_generation(
         width=width,
         height=height,
         sweep=request.sweep,
+        file=request.file,
     )
     return await submit(session, tenant_id, params, limits=limits)
 

@@ -12,6 +12,8 @@ KeyLock = Literal["global", "local", "trained"]
 Dial = Literal["gate_bias", "gate_temperature"]
 GateBias = Annotated[float, Field(ge=0, le=1)]
 GateTemperature = Annotated[float, Field(gt=0, le=1)]
+PictureFormat = Literal["png", "webp"]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class _Params(BaseModel):
@@ -61,6 +63,19 @@ class Sweep(_Params):
     values: tuple[float, ...] = Field(min_length=2, max_length=MAX_PICTURES)
 
 
+class PictureFile(_Params):
+    """How a picture is kept as a file."""
+
+    format: PictureFormat = "png"
+    quality: Quality | None = None  # of a WebP that may lose detail; null: exact, as a PNG always is
+    metadata: bool = True  # whether the file says how it was drawn
+
+    @property
+    def media_type(self) -> str:
+        """As HTTP names it."""
+        return f"image/{self.format}"
+
+
 class GenerationParams(_Params):
     """Draw ``n`` pictures of one prompt; picture ``i`` has seed ``seed + i``.
 
@@ -79,6 +94,8 @@ class GenerationParams(_Params):
     width: int = Field(ge=8)
     height: int = Field(ge=8)
     sweep: Sweep | None = None
+    file: PictureFile = PictureFile()
+    reproduces: str | None = None  # the job whose pictures these are once more
 
     @model_validator(mode="after")
     def _fits_its_sweep(self) -> Self:
@@ -104,6 +121,11 @@ class GenerationParams(_Params):
             return self.concepts
         name, turned = self.sweep.concept, self.swept(picture)
         return tuple(use.model_copy(update=turned) if use.name == name else use for use in self.concepts)
+
+    def alone(self, picture: int) -> GenerationParams:
+        """The parameters that draw this one picture, counted from 0, and no other."""
+        own = {"n": 1, "seed": self.seed_of(picture), "concepts": self.concepts_of(picture), "sweep": None}
+        return self.model_copy(update=own)
 
 
 class PairsWanted(_Params):

@@ -22,7 +22,7 @@ from core.errors import (
     StepsUnsupported,
     UnknownPlaceholder,
 )
-from core.jobs.params import ConceptUse, KeyLock, Sweep
+from core.jobs.params import ConceptUse, KeyLock, PictureFile, Sweep
 
 # Wider than a name may be, so that `<Tom>` is told to be a mistake instead of being drawn as words.
 _PLACEHOLDER = re.compile(r"<([\w-]+)>")
@@ -69,6 +69,7 @@ class GenerationRequest:
     seed: int | None = None
     size: tuple[int, int] | None = None
     sweep: Sweep | None = None
+    file: PictureFile = field(default_factory=PictureFile)
 
 
 @dataclass(frozen=True)

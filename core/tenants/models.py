@@ -14,9 +14,11 @@ class Tenant(Base):
     """An organisation: everything else belongs to one."""
 
     __tablename__ = "tenants"
+    __table_args__ = (CheckConstraint("safety IN ('off', 'flag', 'block')", name="safety"),)
 
     id: Mapped[Name] = mapped_column(primary_key=True)
     name: Mapped[str]
+    safety: Mapped[str] = mapped_column(server_default=text("'off'"))  # a SafetyPolicy
     created_at: Mapped[CreatedAt]
 
 

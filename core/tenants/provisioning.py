@@ -1,4 +1,4 @@
-"""What an operator does for a new customer: a tenant and its first key."""
+"""What an operator does for a customer: a tenant, its keys, and how its pictures are judged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from core.errors import Invalid, NotFound
 from core.ids import new_id
 from core.tenants import keys
 from core.tenants.models import ApiKey, Tenant
+from core.tenants.safety import SafetyPolicy
 
 
 def create_tenant(session: Session, name: str) -> Tenant:
@@ -22,8 +23,7 @@ def create_key(session: Session, tenant_id: str, name: str, scopes: frozenset[st
     """A new key of the tenant, returned this once; raises NotFound or Invalid (an unknown scope)."""
     if unknown := scopes - keys.SCOPES:
         raise Invalid(f"Unknown scopes: {', '.join(sorted(unknown))}.", param="scopes")
-    if session.get(Tenant, tenant_id) is None:
-        raise NotFound(f"No tenant {tenant_id}.", param="tenant")
+    _get(session, tenant_id)
     key = keys.new_key()
     session.add(
         ApiKey(
@@ -37,3 +37,15 @@ def create_key(session: Session, tenant_id: str, name: str, scopes: frozenset[st
     )
     session.flush()
     return key
+
+
+def set_safety(session: Session, tenant_id: str, policy: SafetyPolicy) -> None:
+    """From the next batch on, judge the tenant's pictures by this policy; raises NotFound."""
+    _get(session, tenant_id).safety = policy
+
+
+def _get(session: Session, tenant_id: str) -> Tenant:
+    tenant = session.get(Tenant, tenant_id)
+    if tenant is None:
+        raise NotFound(f"No tenant {tenant_id}.", param="tenant")
+    return tenant

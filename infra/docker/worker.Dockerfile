@@ -4,7 +4,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md ./
 COPY core core
 COPY workers workers
-RUN pip install --no-cache-dir -c constraints.txt '.[worker]'
+RUN pip install --no-cache-dir -c constraints.txt '.[worker,safety]'
 COPY models models
 USER nobody
 ENV HOME=/tmp

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infra.demo.receiver import Receiver
 from lockstep import Invalid, JobUnsuccessful, Lockstep, NotFound, Unauthenticated
@@ -86,6 +87,11 @@ def test_a_canceled_job_is_not_a_success(lockstep: Lockstep):
         lockstep.generations.wait(job.id, timeout=120)
 
 
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
 def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_key: str, tmp_path: Path):
     environment = os.environ | {"LOCKSTEP_URL": stack.url, "LOCKSTEP_API_KEY": api_key}
 
@@ -104,6 +110,10 @@ def test_the_command_line_trains_draws_and_downloads(stack: RunningStack, api_ke
     ).splitlines()
     assert [picture.rpartition("-")[2] for picture in swept] == ["0.3.png", "0.7.png"]
     assert [(tmp_path / picture).stat().st_size > 0 for picture in swept] == [True, True]
+    (small,) = typed("generate", "a cat", "--out", "pictures", "--format", "webp", "--no-metadata").splitlines()
+    assert (tmp_path / small).read_bytes()[8:12] == b"WEBP"
+    repeated = typed("reproduce", Path(pictures[0]).stem.rpartition("-")[0], "--out", "again").splitlines()
+    assert [pixels(tmp_path / picture) for picture in repeated] == [pixels(tmp_path / picture) for picture in pictures]
     assert "succeeded" in typed("jobs", "list")
     assert typed("concepts", "download", "tam") == "tam-v1.safetensors"
     assert (tmp_path / "tam-v1.safetensors").stat().st_size > 1_000

@@ -18,9 +18,18 @@ Message = TypeVar("Message")
 class ChildProcess:
     """One child and our end of its pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "workers.engine.child", "--fd", str(theirs.fileno()), "--device", "cpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "workers.engine.child",
+            "--fd",
+            str(theirs.fileno()),
+            "--device",
+            "cpu",
+            *options,
+        ]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         theirs.close()
         self.pipe = Connection(ours.detach())

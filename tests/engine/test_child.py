@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.engine.child_process import PATIENCE, ChildProcess
 from tests.engine.conftest import BUNDLED_CLIP, random_concept, random_pictures
+from tests.provenance import facts_of
 from workers import protocol
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.checkpoint import Checkpoint
@@ -82,8 +83,31 @@ def test_a_concept_is_trained_and_rendered(
     assert [output.item_id for output in generated.outputs] == ["plain", "tom"]
     assert generated.failures == ()
     for output in generated.outputs:
-        with Image.open(output.path) as picture:
+        with Image.open(str(output.path)) as picture:
             assert (picture.format, picture.size, output.seed) == ("PNG", (16, 16), 1)
+
+
+def test_a_picture_says_which_weights_drew_it(
+    child: ChildProcess, tiny: BaseModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    told = protocol.PictureFile("webp", facts={"prompt": PLAIN.prompt})
+    child.send(generate(tiny_folder, tmp_path, replace(PLAIN, file=told)))
+    (output,) = child.receive(protocol.Generated).outputs
+    assert facts_of(Path(str(output.path)).read_bytes()) == {"prompt": PLAIN.prompt, "weights": tiny.weights}
+
+
+def test_a_withheld_picture_is_not_written_anywhere(tiny_folder: Path, tmp_path: Path) -> None:
+    child = ChildProcess("--safety-checker", "tests.checkers:Brightness", "--safety-threshold", "0")
+    try:
+        items = [replace(PLAIN, item_id=policy, safety=policy) for policy in ("off", "flag", "block")]
+        child.send(generate(tiny_folder, tmp_path, *items))
+        off, flagged, blocked = child.receive(protocol.Generated).outputs
+    finally:
+        child.close()
+    assert off.verdict is None
+    assert [image.verdict is not None and image.verdict.unsafe for image in (flagged, blocked)] == [True, True]
+    assert blocked.path is None
+    assert sorted(str(path) for path in tmp_path.iterdir()) == [off.path, flagged.path]
 
 
 def test_a_model_is_loaded_once(child: ChildProcess, tiny_folder: Path, tmp_path: Path) -> None:

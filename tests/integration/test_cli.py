@@ -56,6 +56,19 @@ def test_a_tenant_can_get_another_key(deployment: dict[str, str], postgres_url: 
     assert _tenant_of(key, postgres_url) == tenant
 
 
+def test_a_tenant_gets_a_safety_policy(deployment: dict[str, str], postgres_url: URL) -> None:
+    tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
+    engine = sync_engine(postgres_url)
+    for policy in ("block", "flag", "off"):
+        told = _run(deployment, "admin", "set-safety", tenant, policy)
+        assert _find(r"safety: (\S+)", told) == policy
+        assert ("LOCKSTEP_SAFETY_CHECKER" in told.stderr) == (policy != "off")
+        with engine.connect() as connection:
+            statement = text("SELECT safety FROM tenants WHERE id = :id")
+            assert connection.execute(statement, {"id": tenant}).scalar() == policy
+    engine.dispose()
+
+
 def test_migrating_a_database_that_is_up_to_date_does_nothing(deployment: dict[str, str]) -> None:
     assert _run(deployment, "migrate").output == ""
 
@@ -64,6 +77,7 @@ def test_migrating_a_database_that_is_up_to_date_does_nothing(deployment: dict[s
     ("arguments", "message"),
     [
         (["admin", "create-key", "ten_unknown"], "No tenant ten_unknown"),
+        (["admin", "set-safety", "ten_unknown", "block"], "No tenant ten_unknown"),
         (["admin", "create-tenant", "acme"], "start `lockstepd up`, or set LOCKSTEP_DATABASE_URL"),
     ],
 )

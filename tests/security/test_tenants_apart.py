@@ -27,6 +27,7 @@ DOORS = [
     ("GET", "/v1/webhook_endpoints?after={hook}"),
     ("POST", "/v1/jobs/{queued}/cancel"),
     ("POST", "/v1/generations/{queued}/cancel"),
+    ("POST", "/v1/generations/{generation}/reproduce"),
     ("POST", "/v1/webhook_endpoints/{hook}"),
     ("DELETE", "/v1/webhook_endpoints/{hook}"),
     ("DELETE", "/v1/concepts/{concept}"),

@@ -1,7 +1,7 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
     python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--model-bytes 0]
-        [--compile auto|yes|no] [--distillation-processes 0]
+        [--compile auto|yes|no] [--distillation-processes 0] [--safety-checker MODULE:NAME] [--safety-threshold 0.8]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
 or an out-of-memory costs this process and the attempt at hand, never the supervisor; to abort it, kill it.
@@ -32,6 +32,7 @@ from workers.engine.errors import EngineError, Interrupted, OutOfMemory
 from workers.engine.memory import is_out_of_memory, release
 from workers.engine.model_cache import ModelCache
 from workers.engine.quiet import silence_loading
+from workers.engine.safety import Guard
 from workers.engine.work import Workbench, failed
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Child:
         model_bytes: int,
         compiled: bool,
         distillation_processes: int,
+        guard: Guard,
     ) -> None:
         self._connection = connection
         self._device = device
@@ -101,6 +103,7 @@ class Child:
         )
         self._workbench = Workbench(
             self._models,
+            guard,
             batch_size=batch_size,
             distillation_processes=distillation_processes,
             say=self._send,
@@ -187,6 +190,8 @@ def main() -> None:
     parser.add_argument("--model-bytes", type=int, default=0, help="of weights kept loaded; 0: half of the memory")
     parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto", help="auto: on GPUs")
     parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
+    parser.add_argument("--safety-checker", help="what judges pictures, as package.module:name")
+    parser.add_argument("--safety-threshold", type=float, default=0.8, help="the score from which on one is unsafe")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     silence_loading()
@@ -202,6 +207,7 @@ def main() -> None:
         model_bytes=options.model_bytes or _half_of_memory(device),
         compiled=options.compile == "yes" or (options.compile == "auto" and device.type == "cuda"),
         distillation_processes=_distillation_processes(options.distillation_processes, options.device),
+        guard=Guard(options.safety_checker, threshold=options.safety_threshold),
     ).run()
 
 

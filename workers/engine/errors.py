@@ -8,7 +8,7 @@
     │   ├── PictureUnreadable, PicturesInvalid, SizeUnsupported, SettingsInvalid
     │   └── CheckpointMismatch, TrainingDiverged, TeacherPairsInvalid
     └── TransientError     the surroundings failed: worth another attempt
-        └── OutOfMemory, ModelUnavailable, ProcessesLost
+        └── OutOfMemory, ModelUnavailable, ProcessesLost, SafetyCheckerUnavailable
     Interrupted            not an error: the caller asked for a stop and got one
 
 ``code`` is stable: it travels over the pipe, into the job's row and out through the API.
@@ -169,6 +169,12 @@ class ProcessesLost(TransientError):
     """One of several processes that worked together died, and so the others were ended."""
 
     code = "processes-lost"
+
+
+class SafetyCheckerUnavailable(TransientError):
+    """A picture is to be judged before anybody sees it, and cannot be."""
+
+    code = "safety-checker-unavailable"
 
 
 class Interrupted(Exception):

@@ -32,7 +32,9 @@ from workers.engine.generation import GenerationRequest, draw_in_batches
 from workers.engine.model_cache import ModelCache
 from workers.engine.perfusion.concept import ConceptFile, KeyLock
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
+from workers.engine.picture_files import write_picture
 from workers.engine.pictures import load_picture
+from workers.engine.safety import Guard
 from workers.engine.stopwatch import Stopwatch
 from workers.engine.warm import WarmModel
 
@@ -45,6 +47,7 @@ class Workbench:
     def __init__(
         self,
         models: ModelCache,
+        guard: Guard,
         *,
         batch_size: int,
         distillation_processes: int,
@@ -52,6 +55,7 @@ class Workbench:
         should_stop: Callable[[str], bool],
     ) -> None:
         self._models = models
+        self._guard = guard
         self._batch_size = batch_size
         self._most_processes = distillation_processes
         self._say = say
@@ -108,10 +112,12 @@ class Workbench:
         with watch.time("open"):
             for item in work.items:
                 try:
+                    if item.safety != "off":
+                        self._guard.require()
                     accepted.append((item, _request(model, item)))
                 except EngineError as error:
                     failures.append(_failure(item, error))
-        written: list[Future[protocol.GeneratedImage]] = []
+        kept: list[tuple[protocol.GenerateItem, Future[protocol.GeneratedImage]]] = []
         for drawn in draw_in_batches(
             model,
             [request for _, request in accepted],
@@ -125,11 +131,26 @@ class Workbench:
                 if isinstance(answer, EngineError):
                     failures.append(_failure(item, answer))
                     continue
-                path = Path(work.scratch_dir) / f"image-{number:04d}.png"
-                written.append(self._scribe.submit(_write, item, answer, path))
+                stem = Path(work.scratch_dir) / f"image-{number:04d}"
+                kept.append((item, self._scribe.submit(self._keep, model.base, item, answer, stem)))
+        outputs: list[protocol.GeneratedImage] = []
         with watch.time("encode"):  # what is left of it: most is done while the next pictures are drawn
-            outputs = [image.result() for image in written]
+            for item, image in kept:
+                try:
+                    outputs.append(image.result())
+                except EngineError as error:
+                    failures.append(_failure(item, error))
         return protocol.Generated(work.request_id, tuple(outputs), tuple(failures), watch.seconds)
+
+    def _keep(
+        self, base: BaseModel, item: protocol.GenerateItem, picture: Image.Image, stem: Path
+    ) -> protocol.GeneratedImage:
+        """Judge a picture where its tenant wants that, and write its file unless it is to be withheld."""
+        verdict = None if item.safety == "off" else self._guard.judge(picture)
+        path = None
+        if verdict is None or not verdict.unsafe or item.safety != "block":
+            path = str(write_picture(picture, stem, item.file, weights=lambda: base.weights))
+        return protocol.GeneratedImage(item.item_id, path, picture.width, picture.height, item.seed, verdict)
 
     def _draw_pairs(self, work: protocol.DrawPairs) -> protocol.PairsDrawn:
         base = self._model(work).base
@@ -255,11 +276,6 @@ def _lay_out(plan: PairPlan, shards: Sequence[str], folder: Path) -> Path:
         place.unlink(missing_ok=True)
         place.symlink_to(Path(shard).absolute())
     return folder
-
-
-def _write(item: protocol.GenerateItem, picture: Image.Image, path: Path) -> protocol.GeneratedImage:
-    picture.save(path)
-    return protocol.GeneratedImage(item.item_id, str(path), picture.width, picture.height, item.seed)
 
 
 def _request(model: WarmModel, item: protocol.GenerateItem) -> GenerationRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from sqlalchemy.orm import Session
 
 from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
-from core.jobs.params import ConceptUse, GenerationParams
+from core.jobs.params import ConceptUse, GenerationParams, PictureFile
 from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
+from core.tenants.safety import SafetyPolicy
 from workers import outputs, protocol
 from workers.attempt import Attempt
-from workers.inputs import fetch_for_each, fetch_model
+from workers.handlers import provenance
+from workers.inputs import fetch_for_each, fetch_model, fetch_policies
 from workers.protocol import Failed, Generate, Generated, GeneratedImage, GenerateItem, Stopped
+
+_BLOCKED = "safety-blocked"  # why a picture is withheld
 
 
 def run(attempt: Attempt) -> Callable[[], None] | None:
@@ -28,15 +33,16 @@ def run(attempt: Attempt) -> Callable[[], None] | None:
     What is returned stores the pictures and ends the jobs, and needs no engine: the next batch can be drawn meanwhile.
     """
     with attempt.timed("fetch"):
-        items = _gather(attempt)
-        if not items:
+        fetched = list(fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts"))
+        if not fetched:
             return None
+        policies = fetch_policies(attempt.sessions, {job.tenant_id for job, _ in fetched})
         model_id = _params(attempt.jobs[0]).model_id
         place = fetch_model(attempt.sessions, attempt.store, model_id, attempt.scratch.parent / "students")
     request = Generate(
         attempt.request_id,
         model=place.location,
-        items=tuple(items),
+        items=tuple(item for job, paths in fetched for item in _items(job, policies[job.tenant_id], place.name, paths)),
         scratch_dir=str(attempt.scratch),
         student=None if place.student is None else str(place.student),
     )
@@ -57,20 +63,16 @@ def _params(job: ClaimedJob) -> GenerationParams:
     return job.params
 
 
-def _gather(attempt: Attempt) -> list[GenerateItem]:
-    fetched = fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts")
-    return [item for job, paths in fetched for item in _items(job.id, _params(job), paths)]
-
-
 def _needed(job: ClaimedJob) -> set[str]:
     return {use.file_id for use in _params(job).concepts}
 
 
-def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> list[GenerateItem]:
+def _items(job: ClaimedJob, safety: SafetyPolicy, model_name: str, paths: Mapping[str, Path]) -> list[GenerateItem]:
     """One item a picture, named ``job/number``."""
+    params = _params(job)
     return [
         GenerateItem(
-            item_id=f"{job_id}/{number}",
+            item_id=f"{job.id}/{number}",
             prompt=params.prompt,
             negative_prompt=params.negative_prompt,
             seed=params.seed_of(number),
@@ -79,6 +81,10 @@ def _items(job_id: str, params: GenerationParams, paths: Mapping[str, Path]) -> 
             width=params.width,
             height=params.height,
             concepts=tuple(_concept(use, paths[use.file_id]) for use in params.concepts_of(number)),
+            file=_file(
+                params.file, provenance.facts(params, number, job_id=job.id, model_name=model_name, paths=paths)
+            ),
+            safety=safety.value,  # the engine's process knows no core
         )
         for number in range(params.n)
     ]
@@ -92,6 +98,10 @@ def _concept(use: ConceptUse, path: Path) -> protocol.ConceptUse:
         gate_temperature=use.gate_temperature,
         key_lock=use.key_lock,
     )
+
+
+def _file(wanted: PictureFile, facts: Mapping[str, object]) -> protocol.PictureFile:
+    return protocol.PictureFile(wanted.format, wanted.quality, facts if wanted.metadata else None)
 
 
 def _finish(attempt: Attempt, generated: Generated) -> None:
@@ -119,26 +129,29 @@ def _job_id(item_id: str) -> str:
     return item_id.rsplit("/", 1)[0]
 
 
-def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> list[Product]:
-    return [
-        outputs.store(
+def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> dict[int, Product]:
+    """The files of a job's pictures, by number; those that are withheld have none."""
+    file = _params(job).file
+    return {
+        number: outputs.store(
             attempt,
             job,
             Path(image.path),
             purpose="output",
-            name=f"{number}.png",
-            media_type="image/png",
+            name=f"{number}.{file.format}",
+            media_type=file.media_type,
             size=(image.width, image.height),
         )
         for number, image in enumerate(images)
-    ]
+        if image.path is not None
+    }
 
 
 def _write(
     session: Session,
     attempt: Attempt,
     drawn: list[ClaimedJob],
-    stored: Mapping[str, list[Product]],
+    stored: Mapping[str, Mapping[int, Product]],
     pictures: Mapping[str, list[GeneratedImage]],
 ) -> set[str]:
     held = execution.hold(session, drawn)
@@ -149,22 +162,23 @@ def _write(
         if attempt.keeper.cancel_requested(job.id):
             endings.append(Ending(job.id, job.token, JobState.CANCELED, attempt.gpu_seconds()))
             continue
-        products.keep_files(session, job, stored[job.id])
-        result = {"images": _images(_params(job), stored[job.id], pictures[job.id])}
+        products.keep_files(session, job, stored[job.id].values())
+        result = _result(_params(job), stored[job.id], pictures[job.id])
         seconds = attempt.gpu_seconds()
         endings.append(Ending(job.id, job.token, JobState.SUCCEEDED, seconds, result=result, timings=attempt.timings))
     return execution.finish(session, endings)
 
 
-def _images(params: GenerationParams, stored: list[Product], drawn: list[GeneratedImage]) -> list[dict[str, Any]]:
-    """The pictures as the job's result lists them, in the order in which they were asked for."""
-    return [
-        {
-            "file_id": product.file_id,
-            "seed": image.seed,
-            "width": image.width,
-            "height": image.height,
-            **params.swept(number),
-        }
-        for number, (product, image) in enumerate(zip(stored, drawn, strict=True))
-    ]
+def _result(params: GenerationParams, stored: Mapping[int, Product], drawn: list[GeneratedImage]) -> dict[str, Any]:
+    """What the job says of its pictures, in the order in which they were asked for: those to see, those withheld."""
+    said = [_said(params, number, image) for number, image in enumerate(drawn)]
+    return {
+        "images": [{"file_id": stored[number].file_id, **said[number]} for number in sorted(stored)],
+        "withheld": [{"code": _BLOCKED, **said[number]} for number in range(len(drawn)) if number not in stored],
+    }
+
+
+def _said(params: GenerationParams, number: int, image: GeneratedImage) -> dict[str, Any]:
+    verdict = {} if image.verdict is None else {"safety": asdict(image.verdict)}
+    size = {"width": image.width, "height": image.height}
+    return {"seed": image.seed, **size, **params.swept(number), **verdict}

@@ -32,9 +32,11 @@ from lockstep.models import (
     JobWarning,
     Model,
     Page,
+    SafetyVerdict,
     Training,
     TrainingResult,
     WebhookEndpoint,
+    WithheldImage,
 )
 from lockstep.retry import RetryPolicy
 
@@ -63,6 +65,7 @@ __all__ = [
     "Page",
     "RateLimited",
     "RetryPolicy",
+    "SafetyVerdict",
     "ServerError",
     "TooLarge",
     "Training",
@@ -71,5 +74,6 @@ __all__ = [
     "WaitTimedOut",
     "WebhookEndpoint",
     "WebhookRejected",
+    "WithheldImage",
     "webhooks",
 ]

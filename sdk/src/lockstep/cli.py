@@ -34,6 +34,12 @@ app.add_typer(concepts, name="concepts")
 
 J = TypeVar("J", bound=Job)
 Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]
+Out = Annotated[Path, typer.Option(help="Folder for the pictures.", file_okay=False)]
+Format = Annotated[str | None, typer.Option("--format", help="png or webp.")]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of a WebP that may lose detail.")]
+Metadata = Annotated[
+    bool | None, typer.Option("--metadata/--no-metadata", help="Whether the files say how they were drawn.")
+]
 
 
 def main() -> None:
@@ -87,15 +93,27 @@ def distill(
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, such as "<tom> on the beach".')],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.", file_okay=False)],
+    out: Out,
     model: Annotated[str | None, typer.Option(help="The model to draw with.")] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, help="How many pictures.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+    picture_format: Format = None,
+    quality: Quality = None,
+    metadata: Metadata = None,
 ) -> None:
     """Draw pictures of a prompt; names in `<...>` are those of concepts."""
     with Lockstep() as lockstep:
-        job = lockstep.generations.create(prompt=prompt, model=model, n=n, seed=seed, steps=steps)
+        job = lockstep.generations.create(
+            prompt=prompt,
+            model=model,
+            n=n,
+            seed=seed,
+            steps=steps,
+            format=picture_format,
+            quality=quality,
+            metadata=metadata,
+        )
         _save(lockstep, _watch(lockstep.generations, job), out)
 
 
@@ -104,12 +122,15 @@ def sweep(
     prompt: Annotated[str, typer.Argument(help='What to draw, such as "<tom> on the beach".')],
     *,
     concept: Annotated[str, typer.Option(help="The concept whose dial is turned, as the prompt names it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.", file_okay=False)],
+    out: Out,
     gate_bias: Annotated[str | None, typer.Option(help="Its values, such as 0.4,0.5,0.6,0.7.")] = None,
     gate_temperature: Annotated[str | None, typer.Option(help="Or values of the other dial.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to draw with.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every picture.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+    picture_format: Format = None,
+    quality: Quality = None,
+    metadata: Metadata = None,
 ) -> None:
     """Draw a prompt once at each of several values of a concept's dial."""
     with Lockstep() as lockstep:
@@ -121,7 +142,23 @@ def sweep(
             model=model,
             seed=seed,
             steps=steps,
+            format=picture_format,
+            quality=quality,
+            metadata=metadata,
         )
+        _save(lockstep, _watch(lockstep.generations, job), out)
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(help="A generation's id, or the file id of one picture.")],
+    *,
+    out: Out,
+) -> None:
+    """Draw pictures again, from exactly what they were drawn from."""
+    with Lockstep() as lockstep:
+        by_id = lockstep.generations.reproduce_picture if what.startswith("file_") else lockstep.generations.reproduce
+        job = by_id(what)
         _save(lockstep, _watch(lockstep.generations, job), out)
 
 
@@ -205,9 +242,11 @@ def _save(lockstep: Lockstep, job: Generation, out: Path) -> None:
     for image in job.result.images if job.result is not None else ():
         swept = {"gate_bias": image.gate_bias, "gate_temperature": image.gate_temperature}
         differing = [f"{dial}-{value}" for dial, value in swept.items() if value is not None] or [str(image.seed)]
-        path = out / f"{job.id}-{'-'.join(differing)}.png"
+        path = out / f"{job.id}-{'-'.join(differing)}.{image.media_type.rpartition('/')[2]}"
         path.write_bytes(lockstep.files.content(image.file_id))
         typer.echo(path)
+    for picture in job.result.withheld if job.result is not None else ():
+        typer.echo(f"withheld: the picture of seed {picture.seed} ({picture.code})", err=True)
 
 
 def _watch(kind: JobsOf[J], job: J) -> J:

@@ -13,7 +13,9 @@ class Drawing(TypedDict, total=False):
     """How pictures are drawn, however many; what is left out, the server decides.
 
     ``concepts`` are only needed to rename a concept or to change how it takes part, as in
-    ``{"name": "tom", "as": "him", "gate_bias": 0.6}``.
+    ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``format`` is ``"png"`` or ``"webp"``, and ``quality`` that of a
+    WebP that may lose detail for a smaller file. ``metadata=False`` keeps what was asked for, such as the prompt, out
+    of the pictures' files.
     """
 
     concepts: Sequence[Mapping[str, Any]]
@@ -23,6 +25,9 @@ class Drawing(TypedDict, total=False):
     guidance: float | None
     seed: int | None
     size: str | None
+    format: str | None
+    quality: int | None
+    metadata: bool | None
 
 
 class Generations(JobsOf[Generation]):
@@ -43,8 +48,8 @@ class Generations(JobsOf[Generation]):
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
-        ``guidance``, ``seed``, ``size``. ``wait`` asks the server to hold its answer for up to that many seconds
-        (55 at most), until the job has ended.
+        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``. ``wait`` asks the server to hold its
+        answer for up to that many seconds (55 at most), until the job has ended.
         """
         body = _body(prompt, drawing) | {"n": n}
         answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
@@ -70,6 +75,23 @@ class Generations(JobsOf[Generation]):
         sweep = {"concept": concept, **{dial: list(given) for dial, given in values.items() if given is not None}}
         body = _body(prompt, drawing) | {"sweep": sweep}
         answer = self._transport.post(f"{self._path}/sweep", body, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
+    def reproduce(self, job_id: str, *, idempotency_key: str | None = None, wait: int | None = None) -> Generation:
+        """Draw the pictures of a generation again, from exactly what they were drawn from.
+
+        That is the versions of its concepts, its seeds, its settings and its format.
+        """
+        path = f"{self._path}/{job_id}/reproduce"
+        answer = self._transport.post(path, idempotency_key=idempotency_key, wait=wait)
+        return Generation.model_validate(answer.json())
+
+    def reproduce_picture(
+        self, file_id: str, *, idempotency_key: str | None = None, wait: int | None = None
+    ) -> Generation:
+        """Draw one picture of a generation again, by the id of its file."""
+        body = {"file": file_id}
+        answer = self._transport.post(f"{self._path}/reproduce", body, idempotency_key=idempotency_key, wait=wait)
         return Generation.model_validate(answer.json())
 
 

@@ -135,6 +135,21 @@ class Distillation(Job):
     result: DistillationResult | None = None
 
 
+class SafetyVerdict(Resource):
+    """What the server's safety checker says of a picture: a score from 0 to 1, and whether that is unsafe."""
+
+    score: float
+    unsafe: bool
+
+
+class WithheldImage(Resource):
+    """A picture that was drawn and is kept from everybody; ``code`` says why."""
+
+    code: str
+    seed: int
+    safety: SafetyVerdict | None = None
+
+
 class GeneratedImage(Resource):
     """One picture; the same prompt with this seed draws it again, in a sweep with this value of the swept dial."""
 
@@ -142,19 +157,26 @@ class GeneratedImage(Resource):
     seed: int
     width: int
     height: int
+    media_type: str = "image/png"
+    safety: SafetyVerdict | None = None
     gate_bias: float | None = None
     gate_temperature: float | None = None
 
 
 class GenerationResult(Resource):
-    """What was drawn."""
+    """What was drawn; ``withheld`` pictures were asked for too, but nobody gets to see them."""
 
     images: tuple[GeneratedImage, ...]
+    withheld: tuple[WithheldImage, ...] = ()
 
 
 class Generation(Job):
-    """A job that draws pictures of a prompt; ``result`` is set once it has succeeded."""
+    """A job that draws pictures of a prompt; ``result`` is set once it has succeeded.
 
+    ``reproduces`` is the job whose pictures it draws again, where it does that.
+    """
+
+    reproduces: str | None = None
     result: GenerationResult | None = None
 
 

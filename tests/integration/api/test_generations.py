@@ -33,6 +33,24 @@ def test_what_is_asked_for_is_kept(acme):
     assert acme.generate(size=128)["params"]["size"] == "128x128"
 
 
+def test_pictures_are_exact_pngs_that_say_how_they_were_drawn_unless_something_else_is_asked_for(acme):
+    chosen = ("format", "quality", "metadata")
+    params = acme.generate()["params"]
+    assert [params[name] for name in chosen] == ["png", None, True]
+    params = acme.generate(format="webp", quality=80, metadata=False)["params"]
+    assert [params[name] for name in chosen] == ["webp", 80, False]
+
+
+def test_a_picture_is_served_as_the_format_it_has(acme):
+    job = acme.generate(format="webp")
+    acme.deployment.succeed(acme.deployment.claim(job["id"]))
+    (image,) = acme.http.get(f"/v1/generations/{job['id']}").json()["result"]["images"]
+    content = acme.http.get(image["content_url"])
+    assert (image["media_type"], content.headers["content-type"]) == ("image/webp", "image/webp")
+    assert "0.webp" in content.headers["content-disposition"]
+    assert acme.http.get(f"/v1/files/{image['file_id']}").json()["media_type"] == "image/webp"
+
+
 def test_a_placeholder_is_the_concept_of_that_name_without_being_listed(acme):
     concept_id = acme.trained()
     (use,) = acme.generate("<tom> on the beach")["params"]["concepts"]
@@ -97,6 +115,10 @@ def test_pictures_are_the_result_each_with_its_address(acme):
         ({"size": "65x64"}, 422, "size-unsupported", "size"),
         ({"size": 4096}, 422, "size-unsupported", "size"),
         ({"size": 0}, 422, "size-unsupported", "size"),
+        ({"format": "gif"}, 422, "validation", "format"),
+        ({"format": "png", "quality": 80}, 422, "validation", "quality"),
+        ({"format": "webp", "quality": 0}, 422, "validation", "quality"),
+        ({"metadata": "prompt"}, 422, "validation", "metadata"),
         ({"size": "big"}, 422, "validation", "size"),
         ({"prompt": ""}, 422, "validation", "prompt"),
         ({"prompt": "a cat\0"}, 422, "validation", "prompt"),

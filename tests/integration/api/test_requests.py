@@ -14,6 +14,8 @@ MALFORMED = keys.new_key()[:-1] + "!"
 SCOPES_OF = [
     ("POST", "/v1/generations", "generate"),
     ("POST", "/v1/generations/sweep", "generate"),
+    ("POST", "/v1/generations/reproduce", "generate"),
+    ("POST", "/v1/generations/job_x/reproduce", "generate"),
     ("POST", "/v1/generations/job_x/cancel", "generate"),
     ("POST", "/v1/trainings", "train"),
     ("POST", "/v1/trainings/job_x/cancel", "train"),
@@ -57,6 +59,7 @@ SCOPES_OF = [
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations": {"json": {"prompt": "a cat"}},
     "/v1/generations/sweep": {"json": {"prompt": "a cat"}},
+    "/v1/generations/reproduce": {"json": {"file": "file_x"}},
     "/v1/trainings": {"json": {"concept": "tom"}},
     "/v1/distillations": {"json": {"name": "swift"}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},

@@ -31,7 +31,7 @@ def fetch(deployment, model_id: str, folder: Path) -> ModelPlace:
 
 
 def test_a_base_model_lies_where_it_was_registered(deployment, tiny_model, tmp_path):
-    place = ModelPlace(str(tiny_model))
+    place = ModelPlace("tiny", str(tiny_model))
     assert fetch(deployment, deployment.model_id, tmp_path) == place
     assert fetch_base(deployment.sessions, deployment.model_id) == place.location
 

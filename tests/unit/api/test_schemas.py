@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.schemas.concepts import CreateConcept
-from api.schemas.generations import CreateGeneration, CreateSweep
+from api.schemas.drawing import CreateGeneration, CreateSweep
 from api.schemas.trainings import CreateTraining
 from core.jobs.params import Sweep
 

@@ -101,6 +101,41 @@ def test_a_sweep_says_which_dial_of_which_concept_and_leaves_the_rest_to_the_ser
     ]
 
 
+def test_pictures_are_asked_for_again_by_their_job_or_one_by_its_file():
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        job = {"id": "job_2", "kind": "generation", "state": "queued", "attempt": 0, "created_at": "2026-01-01T00:00Z"}
+        return httpx.Response(201, json={**job, "reproduces": "job_1"})
+
+    with Lockstep(base_url="http://server", api_key="k", transport=httpx.MockTransport(answer)) as client:
+        jobs = [client.generations.reproduce("job_1"), client.generations.reproduce_picture("file_1", wait=5)]
+    assert [job.reproduces for job in jobs] == ["job_1", "job_1"]
+    assert [(request.url.path, json.loads(request.content)) for request in seen] == [
+        ("/v1/generations/job_1/reproduce", {}),
+        ("/v1/generations/reproduce", {"file": "file_1"}),
+    ]
+    assert seen[1].headers["prefer"] == "wait=5"
+
+
+def test_a_generation_tells_pictures_to_see_from_those_withheld():
+    shown = {"file_id": "file_1", "seed": 1, "width": 64, "height": 64, "safety": {"score": 0.1, "unsafe": False}}
+    withheld = {
+        "code": "safety-blocked",
+        "seed": 2,
+        "width": 64,
+        "height": 64,
+        "safety": {"score": 0.9, "unsafe": True},
+    }
+    result = models.GenerationResult.model_validate({"images": [shown], "withheld": [withheld]})
+    assert [image.file_id for image in result.images] == ["file_1"]
+    assert [(image.code, image.seed, image.safety) for image in result.withheld] == [
+        ("safety-blocked", 2, models.SafetyVerdict(score=0.9, unsafe=True))
+    ]
+    assert models.GenerationResult.model_validate({"images": [shown]}).withheld == ()  # an older server's
+
+
 def test_fields_that_this_version_does_not_know_are_kept():
     model = models.Model.model_validate({"id": "mdl_1", "name": "m", "kind": "base", "family": "f", "new": 1})
     assert (model.model_extra or {})["new"] == 1

@@ -1,0 +1,29 @@
+"""Safety checkers that judge what a test can see for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+
+class Brightness:
+    """The mean level of a picture, as a share of white."""
+
+    def check(self, pictures: Sequence[Image.Image]) -> list[float]:
+        return [float(np.asarray(picture).mean()) / 255 for picture in pictures]
+
+
+class Broken:
+    """A checker that fails on every picture."""
+
+    def check(self, pictures: Sequence[Image.Image]) -> list[float]:
+        raise RuntimeError("no weights for this device")
+
+
+class Nonsense:
+    """A checker whose network has diverged."""
+
+    def check(self, pictures: Sequence[Image.Image]) -> list[float]:
+        return [float("nan") for _ in pictures]
