@@ -54,6 +54,7 @@ class Size:
     rounds: int = 7
     ablated: int = 250
     processes: int = 2
+    compiled: bool = True
 
 
 QUICK = Size(
@@ -67,6 +68,7 @@ QUICK = Size(
     rounds=1,
     ablated=4,
     processes=1,
+    compiled=False,
 )
 
 

@@ -1,13 +1,15 @@
 """How much sooner a student's picture is there: its teacher at 50 steps and itself, in turns, in one run.
 
 The teacher is measured guided at every step, as the papers count, and as it draws unless told otherwise, which leaves
-guidance out where it does not help.
+guidance out where it does not help. Where there is a C++ compiler, both are measured compiled as well, which is how
+workers draw that are told to (`LOCKSTEP_COMPILE`).
 """
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -18,6 +20,7 @@ from tests.benchmarks.one_step_setup import Size
 from tests.benchmarks.report import Report, print_table
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
+from workers.engine.compiling import INDUCTOR, compiled
 from workers.engine.conditioning import Prompt
 from workers.engine.denoiser import Denoiser
 from workers.engine.dmd.student import draw, seeded_noises
@@ -34,12 +37,9 @@ def measure_speed(report: Report, teacher: BaseModel, student: BaseModel, size: 
     """Measure processor time of one thread, which is what a picture takes on an idle core."""
     assert student.student is not None  # or main would not have got here
     told, rows = student.student.timesteps, []
-    for base, how, targets in (
-        (_guided_everywhere(teacher), "", (FASTER_UNET, FASTER_PICTURE)),
-        (teacher, ", guided by default", (None, None)),
-    ):
-        unet = _in_turns(_sampling(base, size.steps), _student_sampling(student, told), size.rounds)
-        draw_both = (partial(_picture, base, size.steps, GUIDANCE), partial(_picture, student, len(told), 1.0))
+    for how, (slow_one, fast_one), targets in _ways(teacher, student, size):
+        unet = _in_turns(_sampling(slow_one, size.steps), _student_sampling(fast_one, told), size.rounds)
+        draw_both = (partial(_picture, slow_one, size.steps, GUIDANCE), partial(_picture, fast_one, len(told), 1.0))
         whole = _in_turns(*draw_both, size.rounds)
         for part, (slow, fast), faster in zip(("U-Net", "picture"), (unet, whole), targets, strict=True):
             name = part + how
@@ -55,6 +55,17 @@ def measure_speed(report: Report, teacher: BaseModel, student: BaseModel, size: 
         ("part", "teacher", "student", "times faster"),
         rows,
     )
+
+
+def _ways(
+    teacher: BaseModel, student: BaseModel, size: Size
+) -> Iterator[tuple[str, tuple[BaseModel, BaseModel], tuple[float | None, float | None]]]:
+    """Yield how both draw, both of them, and how many times faster the student's U-Net and picture should be."""
+    yield "", (_guided_everywhere(teacher), student), (FASTER_UNET, FASTER_PICTURE)
+    yield ", guided by default", (teacher, student), (None, None)
+    if size.compiled and shutil.which("g++"):
+        both = (compiled(_guided_everywhere(teacher), INDUCTOR), compiled(student, INDUCTOR))
+        yield ", compiled", both, (FASTER_UNET, FASTER_PICTURE)
 
 
 def _guided_everywhere(base: BaseModel) -> BaseModel:
