@@ -69,7 +69,7 @@ REGRESSION: Final = replace(
 )
 # From there, matching needs few updates, and slow ones: at five times this rate the fake score's gradients grow.
 LONG: Final = replace(FULL, steps=300, lr=2e-5, critic_lr=4e-5, critic_ratio=3, decay_share=0.5, checkpoint_every=50)
-_SHORT: Final = replace(LONG, steps=130, critic_ratio=5, critic_warmup=30, ema=0.98)
+_SHORT: Final = replace(LONG, steps=80, critic_ratio=5, critic_warmup=30, ema=0.98)
 
 STUDENT: Final = "student"
 RECIPES: Final[dict[str, Recipe]] = {
