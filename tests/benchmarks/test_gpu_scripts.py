@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from tests.benchmarks.gpu import serving
 from tests.benchmarks.gpu.base_model import STAGES, Place, bring_back, run
 from workers.engine.storybook import stages
 
@@ -30,3 +31,17 @@ def test_a_call_runs_only_what_is_not_finished_and_brings_back_what_there_is(tmp
     assert list((place.work / "cache" / "data").glob("studio-*"))
     bring_back(place)
     assert json.loads((place.out / "machine.json").read_text())["torch"]
+
+
+def test_serving_measures_what_there_is_time_for_and_goes_on_from_there(tmp_path: Path):
+    arguments = ["--device", "cpu", "--quick", "--out"]
+    serving.main([*arguments, str(tmp_path / "first"), "--minutes", "0"])
+    first = json.loads((tmp_path / "first" / "serving.json").read_text())
+    assert first["seconds"] == first["figures"] == {}
+    serving.main([*arguments, str(tmp_path / "second"), "--state", str(tmp_path / "first")])
+    second = json.loads((tmp_path / "second" / "serving.json").read_text())
+    for decoder in ("tiny", "full"):
+        assert second["figures"][f"times faster than 50 steps: {decoder} decoder, compiled"] > 1
+    assert second["figures"]["throughput with concepts: full decoder, compiled, batch 1"] > 0
+    serving.main([*arguments, str(tmp_path / "third"), "--state", str(tmp_path / "second"), "--minutes", "0"])
+    assert json.loads((tmp_path / "third" / "serving.json").read_text())["seconds"] == second["seconds"]
