@@ -1,8 +1,8 @@
 """Requests for pictures, answered in batches that mix any prompts, concepts, seeds and guidance scales.
 
 A batch shares the model, the size and the number of steps; everything else is per sample. A request that cannot be
-rendered gets its error in its own place and costs the others nothing. A student draws in its own steps and takes no
-guidance: its teacher's is built in.
+rendered gets its error in its own place and costs the others nothing. How each kind of
+model draws is `samplers.py`'s.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from PIL import Image
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
-from workers.engine.dmd.student import draw, seeded_noises
-from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import EngineError, Interrupted, PermanentError, SettingsInvalid
 from workers.engine.pictures import to_pictures
-from workers.engine.sampling import initial_noise, sample_ddim
+from workers.engine.samplers import check_settings, draw_latents, takes_unconditional
 
 _MAX_GUIDANCE = 50.0
 _SEEDS = range(2**63)
@@ -50,7 +48,7 @@ class _Planned:
     index: int
     request: GenerationRequest
     conditional: Conditioning
-    unconditional: Conditioning | None  # None for a student
+    unconditional: Conditioning | None  # None where the model takes none
 
 
 def generate(
@@ -94,27 +92,17 @@ def generate(
 def _plan(base: BaseModel, index: int, request: GenerationRequest) -> _Planned:
     """Check a request and condition it; raises the PermanentError that is its answer."""
     base.latent_shape(request.width, request.height)
-    base.denoiser.schedule.sampling_timesteps(request.steps)
-    if base.student is not None:
-        _check_student(base.student, request)
     if not (math.isfinite(request.guidance) and 0 <= request.guidance <= _MAX_GUIDANCE):
         raise SettingsInvalid(f"guidance must be from 0 to {_MAX_GUIDANCE:g}, not {request.guidance}")
+    check_settings(base, steps=request.steps, guidance=request.guidance, negative_prompt=request.negative_prompt)
     if request.seed not in _SEEDS:
         raise SettingsInvalid(f"the seed must be from 0 to 2**63 - 1, not {request.seed}")
     size = (request.width, request.height)
     with torch.no_grad():
         conditional = base.conditioner.condition([Prompt(request.prompt, request.concepts)], size)
         blank = Prompt(request.negative_prompt)
-        unconditional = None if base.student is not None else base.conditioner.condition([blank], size)
+        unconditional = base.conditioner.condition([blank], size) if takes_unconditional(base) else None
     return _Planned(index, request, conditional, unconditional)
-
-
-def _check_student(student: StudentFacts, request: GenerationRequest) -> None:
-    steps = len(student.timesteps)
-    if request.steps != steps:
-        raise SettingsInvalid(f"this student of {student.teacher!r} draws in {steps} steps, not {request.steps}")
-    if request.guidance != 1 or request.negative_prompt:
-        raise SettingsInvalid("a student takes no guidance (1 stands for none) and no negative prompt")
 
 
 def _batches(planned: Sequence[_Planned], batch_size: int) -> Iterator[list[_Planned]]:
@@ -133,27 +121,18 @@ def _draw(
     base: BaseModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
 ) -> list[Image.Image]:
     first = batch[0].request
-    shape = base.latent_shape(first.width, first.height)
-    seeds = [plan.request.seed for plan in batch]
-    conditional = Conditioning.concatenate([plan.conditional for plan in batch])
-    if base.student is not None:
-        if should_stop():
-            raise Interrupted(0)
-        told = base.student.timesteps
-        latents = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
-        for _ in told:  # few, and too quick to be stopped in between
-            on_step()
-    else:
-        latents = sample_ddim(
-            base.denoiser,
-            initial_noise(seeds, shape).to(base.device),  # (B, C, H, W)
-            conditional,
-            Conditioning.concatenate([plan.unconditional for plan in batch if plan.unconditional is not None]),
-            steps=first.steps,
-            guidance=[plan.request.guidance for plan in batch],
-            on_step=on_step,
-            should_stop=should_stop,
-        )
+    unconditional = [plan.unconditional for plan in batch if plan.unconditional is not None]
+    latents = draw_latents(
+        base,
+        [plan.request.seed for plan in batch],
+        base.latent_shape(first.width, first.height),
+        Conditioning.concatenate([plan.conditional for plan in batch]),
+        Conditioning.concatenate(unconditional) if unconditional else None,
+        steps=first.steps,
+        guidance=[plan.request.guidance for plan in batch],
+        on_step=on_step,
+        should_stop=should_stop,
+    )
     return to_pictures(base.autoencoder.decode(latents))
 
 
