@@ -145,13 +145,13 @@ class NoPrompts(Invalid):
 
 
 class StepsUnsupported(Invalid):
-    """The model draws in its own number of steps."""
+    """The model does not draw in that number of steps."""
 
     code = "steps-unsupported"
 
 
 class GuidanceUnsupported(Invalid):
-    """The model takes neither guidance nor a negative prompt."""
+    """The model does not take the guidance or the negative prompt, or, to be distilled, has no guidance to build in."""
 
     code = "guidance-unsupported"
 

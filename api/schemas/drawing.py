@@ -100,7 +100,11 @@ class _Drawing(RequestBody):
         default=None, ge=1, le=200, description="Denoising steps; by default the model's own number."
     )
     guidance: float | None = Field(
-        default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own number."
+        default=None,
+        ge=0,
+        le=50,
+        description="How closely to follow the prompt: 1 is without guidance, 0 as without the prompt. By default "
+        "the model's own number; of a model that takes none, 0 and 1 both ask for none.",
     )
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="By default a random one.")
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` or one number, in pixels.", examples=["64x64"])

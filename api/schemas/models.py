@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api.schemas.common import Resource, Time
 from core.catalog import models
+from core.catalog.facts import Guidance
 from core.catalog.selection import facts_of
 
 
@@ -38,7 +39,13 @@ class Model(Resource):
     family: str = Field(examples=["stable-diffusion"])
     size: int = Field(description="Pixels a side, unless a request says otherwise.")
     size_multiple: int = Field(description="Other sides must be multiples of this,")
+    min_size: int = Field(description="at least this,")
     max_size: int = Field(description="and at most this.")
+    max_steps: int = Field(description="Most steps that a picture may be drawn in.")
+    guidance: Guidance = Field(
+        description="`classifier_free`: it takes guidance and negative prompts; `embedded`: it reads its guidance and "
+        "takes no negative prompt; `none`: it takes neither, as a student."
+    )
     superclasses: list[str] = Field(description="Words it was made to know; empty: any word.")
     prompts: int = Field(description="How many prompts it brings along to be distilled with.")
     defaults: ModelDefaults
@@ -70,7 +77,10 @@ class Model(Resource):
                 "family": model.family,
                 "size": facts.size,
                 "size_multiple": facts.size_multiple,
+                "min_size": facts.least_size,
                 "max_size": facts.max_size,
+                "max_steps": facts.max_steps,
+                "guidance": facts.guidance if facts.takes_guidance else "none",
                 "superclasses": list(facts.superclasses),
                 "prompts": facts.prompts,
                 "defaults": defaults,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -15,15 +16,23 @@ class TeacherMissing(Exception):
     """A student is configured without its teacher."""
 
 
-def register(session: Session, *, pool: str, locations: Sequence[str]) -> list[str]:
+def register(
+    session: Session, *, pool: str, locations: Sequence[str], fetched: Mapping[str, Path] | None = None
+) -> list[str]:
     """Make the pool and the models known, teachers before their students; returns the models' names.
 
-    Raises TeacherMissing for a student whose teacher is not registered.
+    ``fetched`` says where the files of hub ids lie. What cannot be read is registered with what is assumed of any
+    model, unless more is known of it from an earlier start. Raises TeacherMissing for a student whose teacher is not
+    registered, and ValueError for facts that are none.
     """
     session.execute(statements.upsert_pool(pool))
     names = []
-    found = [(location, read_facts(location)) for location in locations]
+    folders = {location: (fetched or {}).get(location, Path(location)) for location in locations}
+    found = [(location, read_facts(location, folder)) for location, folder in folders.items()]
     for location, facts in sorted(found, key=lambda pair: pair[1].student is not None):
+        names.append(facts.name)
+        if not folders[location].is_dir() and session.scalar(statements.platform_model(facts.name)) is not None:
+            continue
         session.execute(
             statements.upsert_model(
                 model_id=new_id("mdl"),
@@ -34,7 +43,6 @@ def register(session: Session, *, pool: str, locations: Sequence[str]) -> list[s
                 teacher_id=_teacher_id(session, facts),
             )
         )
-        names.append(facts.name)
     return names
 
 

@@ -145,7 +145,8 @@ async def accept_generation(
         for use, version in zip(bound, versions, strict=True)
     )
     width, height = requests.picture_size(facts, request.size)
-    requests.check_student(facts, request)
+    requests.check_steps(facts, request.steps)
+    requests.check_guidance(facts, request)
     params = GenerationParams(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -164,9 +165,9 @@ async def accept_generation(
 
 
 def _guidance(facts: ModelFacts, request: GenerationRequest) -> float:
-    if facts.student is not None or request.guidance is None:
-        return facts.default_guidance
-    return request.guidance
+    if not facts.takes_guidance:
+        return 1.0
+    return facts.default_guidance if request.guidance is None else request.guidance
 
 
 async def _model_to_draw_with(session: AsyncSession, wanted: str | None, bound: Sequence[BoundConcept]) -> Model:

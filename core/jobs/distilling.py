@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.facts import ModelFacts
 from core.catalog.selection import facts_of, reserve_student, select_base
-from core.errors import Conflict, Invalid, NoPrompts, UnknownPlaceholder
+from core.errors import Conflict, GuidanceUnsupported, Invalid, NoPrompts, UnknownPlaceholder
 from core.jobs import statements
 from core.jobs.models import Job
 from core.jobs.params import DistillationParams, PairsWanted, TeacherPairsParams
@@ -51,10 +51,13 @@ async def accept_distillation(
 ) -> Job:
     """A job that makes the student, which waits for its pairs where it is to learn from any.
 
-    Raises ModelUnknown, ModelNotBase, ModelNameTaken, Conflict, NoPrompts and Invalid.
+    Raises ModelUnknown, ModelNotBase, GuidanceUnsupported, ModelNameTaken, Conflict, NoPrompts and Invalid.
     """
     teacher = await select_base(session, request.teacher, param="teacher")
     facts = facts_of(teacher)
+    if facts.guidance != "classifier_free":
+        detail = f"The model {teacher.name!r} draws in few steps already: distil the one that it was made of."
+        raise GuidanceUnsupported(detail, param="teacher")
     if not request.prompts and not facts.prompts:
         raise NoPrompts(f"The model {teacher.name!r} brings no prompts: give some to distil with.", param="prompts")
     for place, prompt in enumerate(request.prompts):

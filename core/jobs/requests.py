@@ -174,27 +174,35 @@ def concept_use(
 def picture_size(facts: ModelFacts, wanted: tuple[int, int] | None) -> tuple[int, int]:
     """Width and height in pixels; raises SizeUnsupported."""
     width, height = wanted or (facts.size, facts.size)
-    step, most = facts.size_multiple, facts.max_size
-    if any(side % step or not step <= side <= most for side in (width, height)):
-        detail = f"The model {facts.name!r} draws sides of multiples of {step}, up to {most}: not {width}x{height}."
+    step, least, most = facts.size_multiple, facts.least_size, facts.max_size
+    if any(side % step or not least <= side <= most for side in (width, height)):
+        bounds = f"multiples of {step} from {least} to {most}"
+        detail = f"The model {facts.name!r} draws sides of {bounds}: not {width}x{height}."
         raise SizeUnsupported(detail, param="size")
     return width, height
 
 
-def check_student(facts: ModelFacts, request: GenerationRequest) -> None:
-    """Raise where a request asks a student for what was distilled into it; a guidance of 0 or 1 is none."""
-    if facts.student is None:
+def check_steps(facts: ModelFacts, steps: int | None) -> None:
+    """Raise StepsUnsupported for a number of steps that the model does not draw in."""
+    if steps is None:
         return
-    steps = len(facts.student.timesteps)
-    if request.steps not in (None, steps):
-        raise StepsUnsupported(
-            f"The student {facts.name!r} draws in {steps} steps, not {request.steps}.", param="steps"
-        )
-    if request.guidance not in (None, 0, 1):
-        raise GuidanceUnsupported(f"The student {facts.name!r} takes no guidance: leave it out.", param="guidance")
-    if request.negative_prompt:
-        detail = f"The student {facts.name!r} takes no negative prompt."
-        raise GuidanceUnsupported(detail, param="negative_prompt")
+    if facts.student is not None and steps != (own := len(facts.student.timesteps)):
+        raise StepsUnsupported(f"The student {facts.name!r} draws in {own} steps, not {steps}.", param="steps")
+    if steps > facts.max_steps:
+        detail = f"The model {facts.name!r} draws in at most {facts.max_steps} steps, not {steps}."
+        raise StepsUnsupported(detail, param="steps")
+
+
+def check_guidance(facts: ModelFacts, request: GenerationRequest) -> None:
+    """Raise GuidanceUnsupported for guidance, or a negative prompt, of a model that has its guidance built in.
+
+    A guidance of 0 or 1 asks such a model for none. One that reads the guidance has no branch for a negative prompt.
+    """
+    who = f"The {'student' if facts.student else 'model'} {facts.name!r}"
+    if not facts.takes_guidance and request.guidance not in (None, 0, 1):
+        raise GuidanceUnsupported(f"{who} takes no guidance: leave it out.", param="guidance")
+    if request.negative_prompt and not (facts.takes_guidance and facts.guidance == "classifier_free"):
+        raise GuidanceUnsupported(f"{who} takes no negative prompt.", param="negative_prompt")
 
 
 def check_pictures(file_ids: Sequence[str]) -> None:

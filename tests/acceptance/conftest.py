@@ -46,12 +46,20 @@ class RunningStack:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
     """One stack for all acceptance tests, with the bundled model and trainings of a few steps."""
-    # Not pytest's own temporary folder: its mode keeps out the user as whom root's Postgres runs.
+    with stack_folder() as folder, running(folder / "data", str(_hasty_model(folder / "storybook"))) as stack:
+        yield stack
+
+
+@contextmanager
+def stack_folder() -> Iterator[Path]:
+    """A folder that a stack may keep its data in.
+
+    Not pytest's own temporary folder: its mode keeps out the user as whom root's Postgres runs.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lockstep-acceptance-"))
     folder.chmod(0o711)
     try:
-        with _running(folder / "data", _hasty_model(folder / "storybook")) as running:
-            yield running
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -70,22 +78,24 @@ def lockstep(stack: RunningStack, api_key: str) -> Iterator[Lockstep]:
 
 
 @contextmanager
-def _running(data_dir: Path, model: Path) -> Iterator[RunningStack]:
+def running(data_dir: Path, *models: str, **variables: str) -> Iterator[RunningStack]:
+    """A stack with these models (folders or hub ids), and with further variables in its environment."""
     port = find_free()[0]
     environment = os.environ | {
         "LOCKSTEP_DATA_DIR": str(data_dir),
         "LOCKSTEP_PORT": str(port),
-        "LOCKSTEP_MODELS": str(model),
+        "LOCKSTEP_MODELS": ",".join(models),
         "LOCKSTEP_DEVICE": "cpu",
         "LOCKSTEP_WEBHOOK_ALLOW": "127.0.0.0/8",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **variables,
     }
-    running = RunningStack(f"http://127.0.0.1:{port}", data_dir, environment)
+    stack = RunningStack(f"http://127.0.0.1:{port}", data_dir, environment)
     command = [sys.executable, "-m", "core.cli", "up"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            until(_is_ready(running.url, process), seconds=120)
-            yield running
+            until(_is_ready(stack.url, process), seconds=120)
+            yield stack
         finally:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=60)

@@ -14,7 +14,7 @@ from workers.engine.perfusion.config import PerfusionConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 READ_ELSEWHERE = {"prompts"}  # from prompts.txt
-OF_THE_ENGINE = {"guidance_interval", "validation", "segmenter"}  # nothing the API needs
+OF_THE_ENGINE = {"guidance_interval", "validation", "segmenter", "decoder"}  # nothing the API needs
 IN_WORDS = {"templates", "validation_prompts"}
 
 
@@ -39,8 +39,19 @@ def shown(value: object) -> str:
 def test_the_keys_of_a_model_are_those_that_are_read() -> None:
     told = table("lockstep.json")
     assert set(told) == set(ModelFacts.model_fields) - READ_ELSEWHERE | OF_THE_ENGINE
-    for name in ("size", "size_multiple", "max_size", "default_steps", "default_guidance", "default_pairs"):
-        assert told[name] == shown(ModelFacts(name="any").model_dump()[name])
+    defaults = ModelFacts(name="any").model_dump()
+    said = (
+        "size",
+        "size_multiple",
+        "min_size",
+        "max_size",
+        "default_steps",
+        "max_steps",
+        "default_guidance",
+        "guidance",
+    )
+    for name in (*said, "default_pairs"):
+        assert told[name] == shown(defaults[name])
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+)
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -20,6 +29,7 @@ from workers.engine.perfusion.covariance import compute_covariance
 from workers.engine.text import TextEncoder, Tower
 
 Family = Literal["sd", "sdxl"]
+Few = Literal["euler", "ancestral", "lcm"]
 WORDS = ("a", "the", "cat", "dog", "hat", "teddy", "bear", "photo", "of", "on", "red")
 CAPTIONS = [
     " ".join(words)
@@ -57,6 +67,42 @@ def build_tiny_pipeline(
     compute_covariance(text, CAPTIONS, ridge=1e-3).save(folder / "covariance.safetensors")
     (folder / "lockstep.json").write_text(json.dumps({"name": "tiny", "perfusion": TRAINING}))
     (folder / "model_index.json").write_text(json.dumps(_index(vae, family)))
+    return folder
+
+
+def build_few_step_pipeline(
+    folder: Path, scheduler: Few, *, family: Family = "sd", reads_guidance: bool = False, spacing: str = "trailing"
+) -> Path:
+    """Write the pipeline as models ship that were distilled to few steps, without files of ours; return the folder."""
+    build_tiny_pipeline(folder, prediction="epsilon", vae="kl", family=family)
+    for ours in ("lockstep.json", "covariance.safetensors"):
+        (folder / ours).unlink()
+    if reads_guidance:
+        _unet(family, time_cond_proj_dim=10).save_pretrained(folder / "unet")
+    rules = _public(DDIMScheduler.load_config(folder / "scheduler"))
+    rules |= {"timestep_spacing": spacing, "set_alpha_to_one": False}  # as SDXL's own, whatever its class reads of it
+    scheduler_class = {
+        "euler": EulerDiscreteScheduler,
+        "ancestral": EulerAncestralDiscreteScheduler,
+        "lcm": LCMScheduler,
+    }[scheduler]
+    said = _public(scheduler_class.from_config(rules).config) | rules
+    (folder / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps(said | {"_class_name": scheduler_class.__name__})
+    )
+    index = _index("kl", family) | {"scheduler": ["diffusers", scheduler_class.__name__]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _public(config: Mapping[str, object]) -> dict[str, object]:
+    """A configuration without what diffusers notes of its origin, by which it would take numbers for defaults."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def tiny_decoder(folder: Path) -> Path:
+    """Write a tiny autoencoder for the latents of a pipeline with a KL one, and return the folder."""
+    _vae("tiny").save_pretrained(folder)
     return folder
 
 
@@ -129,7 +175,7 @@ def _random(
     return model_class(config).eval().requires_grad_(False)
 
 
-def _unet(family: Family) -> UNet2DConditionModel:
+def _unet(family: Family, **more: object) -> UNet2DConditionModel:
     beside: dict[str, object] = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 8,
@@ -147,6 +193,7 @@ def _unet(family: Family) -> UNet2DConditionModel:
         attention_head_dim=2,
         norm_num_groups=8,
         **(beside if family == "sdxl" else {}),
+        **more,
     )
 
 

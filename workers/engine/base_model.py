@@ -6,7 +6,8 @@ Beside what diffusers writes, a folder may hold files of ours:
     lockstep.json            {"name": ..., "guidance_interval": [least, most] (schedule.py), "perfusion" and
                              "distillation": {settings that differ from the papers'}, "validation": {"clip": ...,
                              "student": ... or "steps": ...} (perfusion/validation_facts.py), "segmenter": a
-                             CLIPSeg folder or hub id to make masks with (perfusion/segmenter.py), and of a student
+                             CLIPSeg folder or hub id to make masks with (perfusion/segmenter.py), "decoder": the
+                             same of an AutoencoderTiny, "guidance": one of family.Guidance, and of a student
                              "student": {...} (dmd/student_model.py), ...}; other keys (known superclasses, ...)
                              are for the API and are not read here
     prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
@@ -23,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors import SafetensorError
 
 from workers.engine import attention
@@ -35,7 +36,7 @@ from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.networks import weights_digest
 from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import CovarianceMissing, ModelUnreadable, SizeUnsupported
-from workers.engine.family import Family
+from workers.engine.family import Family, Guidance
 from workers.engine.hub import beside, local_folder
 from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.perfusion.config import PerfusionConfig
@@ -60,6 +61,7 @@ _HUB_FILES = [
         ("vae", "diffusion_pytorch_model"),
     ) for shard in ("", "-*-of-*")),
 ]  # fmt: skip
+_DECODER_FILES = ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class BaseModel:
     text: TextEncoder
     projections: KeyValueProjections
     denoiser: Denoiser
+    guidance: Guidance
     autoencoder: Autoencoder
     covariance: Covariance | None
     perfusion: PerfusionConfig
@@ -94,31 +97,32 @@ class BaseModel:
         try:
             text = family.text_encoder(folder)
             unet = _diffusers_part(UNet2DConditionModel, folder, "unet", dtype)
-            vae = _diffusers_part(family.vae, folder, "vae", dtype)
-            scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+            autoencoder = _autoencoder(family, folder, card.get("decoder"), dtype).to(device)
+            schedule = NoiseSchedule.load(folder, _interval(card.get("guidance_interval", [0, 1])))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelUnreadable(f"{path_or_hub_id}: {error}") from error
-        if vae.config.get("force_upcast") and dtype == torch.float16:
-            vae.float()  # its activations overflow half precision
-        for part in (*(tower.model for tower in text.towers), unet, vae):
+        for part in (*(tower.model for tower in text.towers), unet):
             part.requires_grad_(False).eval().to(device)
         family.check(text, unet)
         projections = KeyValueProjections.of(unet)
         attention.install(unet, projections)
+        denoiser = Denoiser(unet, schedule)
+        guidance = Guidance.of(denoiser, card.get("guidance"))
         covariance_file = folder / "covariance.safetensors"
         return cls(
             name=str(card.get("name", Path(path_or_hub_id).name)),
             text=text,
             projections=projections,
-            denoiser=Denoiser(unet, NoiseSchedule.of(scheduler, _interval(card.get("guidance_interval", [0, 1])))),
-            autoencoder=Autoencoder(vae),
+            denoiser=denoiser,
+            guidance=guidance,
+            autoencoder=autoencoder,
             covariance=Covariance.load(covariance_file).to(device) if covariance_file.exists() else None,
             perfusion=PerfusionConfig().override(_mapping(card.get("perfusion", {}))),
             distillation=family.distillation.override(_mapping(card.get("distillation", {}))),
             prompts=_lines(folder / "prompts.txt"),
             device=device,
             student=StudentFacts.of(card),
-            validation=ValidationFacts.of(card, folder),
+            validation=ValidationFacts.of(guidance.default_drawing(denoiser) | dict(card), folder),
             segmenter=_segmenter(card.get("segmenter"), folder),
         )
 
@@ -200,6 +204,28 @@ def _segmenter(said: object, folder: Path) -> str | None:
             return beside(folder, said)
         case _:
             raise ModelUnreadable(f"segmenter: a folder or a hub id is due, not {said!r}")
+
+
+def _autoencoder(family: Family, folder: Path, decoder: object, dtype: torch.dtype) -> Autoencoder:
+    """Open a model's autoencoder, and the ``decoder`` that its lockstep.json names, if any."""
+    network = _diffusers_part(family.vae, folder, "vae", dtype)
+    if network.config.get("force_upcast") and dtype == torch.float16:
+        network.float()  # its activations overflow half precision
+    return Autoencoder(network, _decoder(decoder, folder, dtype))
+
+
+def _decoder(said: object, folder: Path, dtype: torch.dtype) -> AutoencoderTiny | None:
+    """Open the tiny autoencoder that decodes for the model; raises ModelUnreadable, and what diffusers does."""
+    match said:
+        case None:
+            return None
+        case str():
+            place = local_folder(beside(folder, said), _DECODER_FILES)
+            if (found := _json(place / "config.json").get("_class_name")) != AutoencoderTiny.__name__:
+                raise ModelUnreadable(f"decoder: an AutoencoderTiny is due, not {found!r}")
+            return _diffusers_part(AutoencoderTiny, place, "", dtype)
+        case _:
+            raise ModelUnreadable(f"decoder: a folder or a hub id is due, not {said!r}")
 
 
 def _interval(shares: object) -> tuple[float, float]:

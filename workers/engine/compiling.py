@@ -12,7 +12,6 @@ from typing import Any, Final
 import torch
 from torch._dynamo import config as dynamo
 
-from workers.engine.autoencoder import Autoencoder
 from workers.engine.base_model import BaseModel
 from workers.engine.denoiser import Denoiser
 
@@ -27,16 +26,16 @@ def compiled(base: BaseModel, backend: str) -> BaseModel:
     On a GPU batches run as CUDA graphs, with images laid out channels last, as tensor cores read them.
     """
     dynamo.recompile_limit = max(dynamo.recompile_limit, _MOST_SHAPES)
-    unet, network = base.denoiser.unet, base.autoencoder.network
+    unet, decoder = base.denoiser.unet, base.autoencoder.decoder
     how: dict[str, Any] = {"backend": backend, "dynamic": False}
     if base.device.type == "cuda":
         how["mode"] = "reduce-overhead"
-        for part in (unet, network):
+        for part in (unet, decoder):
             part.to(memory_format=torch.channels_last)
     elif backend == INDUCTOR:
         how["options"] = {"freezing": True}  # constant weights are packed for the processor
     return replace(
         base,
         denoiser=Denoiser(unet, base.denoiser.schedule, torch.compile(unet, **how)),
-        autoencoder=Autoencoder(network, torch.compile(network.decode, **how)),
+        autoencoder=base.autoencoder.with_compiled(torch.compile(decoder.decode, **how)),
     )

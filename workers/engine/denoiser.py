@@ -8,10 +8,12 @@ Dimensions:  B samples, C x H x W latents
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
@@ -40,14 +42,27 @@ class Denoiser:
         self._network = unet if compiled is None else compiled
 
     @property
+    def reads_guidance(self) -> bool:
+        """Whether the network is told the guidance scale, as those are that were distilled at many of them."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision the U-Net runs in."""
         return precision_of(self.unet)
 
     def output(
-        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, attention_maps: AttentionMaps | None = None
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        attention_maps: AttentionMaps | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
-        """Return the network's own prediction (eps, v or x0) for x_t (B, C, H, W) at timesteps (B,)."""
+        """Return the network's own prediction (eps, v or x0) for x_t (B, C, H, W) at timesteps (B,).
+
+        ``guidance`` (B,) is for a network that reads it.
+        """
         dtype = self.dtype
         told = conditioning.to(dtype)
         kwargs: dict[str, object] = {"conditioning": told}
@@ -57,11 +72,26 @@ class Denoiser:
             x_t.to(dtype),
             timesteps,
             encoder_hidden_states=None,
+            timestep_cond=None if guidance is None else self._told(guidance).to(dtype),
             cross_attention_kwargs=kwargs,
             added_cond_kwargs=None if told.added is None else told.added.as_arguments(),
         ).sample
         return output.float()
 
-    def predict_x0(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the clean latents that the network sees in x_t."""
-        return self.schedule.to_x0(self.output(x_t, timesteps, conditioning), x_t, timesteps)
+    def predict_x0(
+        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, guidance: Tensor | None = None
+    ) -> Tensor:
+        """Return the clean latents that the network sees in x_t; ``guidance`` as of `output`."""
+        return self.schedule.to_x0(self.output(x_t, timesteps, conditioning, guidance=guidance), x_t, timesteps)
+
+    def _told(self, guidance: Tensor) -> Tensor:
+        """Return the embedding (B, time_cond_proj_dim) of guidance scales (B,), at least 1, which is no guidance.
+
+        Source: Luo et al. 2023 (arXiv 2310.04378), whose w is what guidance adds: the scale less 1. The frequencies are
+        those of Kingma et al. 2021 (variational diffusion models), of 1000 w.
+        """
+        half = int(self.unet.config.time_cond_proj_dim) // 2
+        rates = torch.exp(torch.arange(half, device=guidance.device) * (-math.log(10_000) / (half - 1)))  # (half,)
+        angles = 1000 * (guidance.clamp(min=1) - 1)[:, None] * rates  # (B, half)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        return F.pad(waves, (0, int(self.unet.config.time_cond_proj_dim) % 2))

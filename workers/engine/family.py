@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -11,16 +12,54 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from workers.engine.denoiser import Denoiser
 from workers.engine.dmd.config import DistillationConfig
-from workers.engine.errors import ModelUnsupported
+from workers.engine.errors import ModelUnreadable, ModelUnsupported
+from workers.engine.schedule import Solver
 from workers.engine.text import TextEncoder, Tower
 
 _PIPELINES: Final = {
     "StableDiffusionPipeline": {"text_encoder": "CLIPTextModel"},
+    "LatentConsistencyModelPipeline": {"text_encoder": "CLIPTextModel"},
     "StableDiffusionXLPipeline": {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"},
 }
 _VAES: Final = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 _TIME_IDS: Final = 6  # original size, corner of the crop, target size
+
+
+class Guidance(StrEnum):
+    """What a model does with guidance."""
+
+    CLASSIFIER_FREE = "classifier_free"  # predicts with and without the prompt, and mixes
+    EMBEDDED = "embedded"  # reads the scale in its network
+    NONE = "none"  # has it built in: a request's must be 1
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, said: object) -> Guidance:
+        """What a model does whose lockstep.json says ``said``, or nothing; raises ModelUnreadable where it cannot."""
+        few_steps = denoiser.schedule.solver is Solver.LCM
+        if denoiser.reads_guidance:
+            own = cls.EMBEDDED
+        else:
+            own = cls.NONE if few_steps or denoiser.schedule.is_turbo else cls.CLASSIFIER_FREE
+        is_free = own is not cls.EMBEDDED and not few_steps
+        if said not in ((None, "classifier_free", "none") if is_free else (None, own.value)):
+            raise ModelUnreadable(f"guidance: {own.value!r} is what the model's networks are made for, not {said!r}")
+        return own if said is None else cls(str(said))
+
+    def default_drawing(self, denoiser: Denoiser) -> dict[str, object]:
+        """Steps and guidance of a model that is drawn in few steps, as lockstep.json names them.
+
+        One step is what Turbo models were shown with; the others are diffusers' for latent consistency models.
+        """
+        match self:
+            case Guidance.EMBEDDED:
+                return {"default_steps": 4, "default_guidance": 8.5}
+            case Guidance.NONE:
+                steps = 4 if denoiser.schedule.solver is Solver.LCM else 1
+                return {"default_steps": steps, "default_guidance": 1.0}
+            case Guidance.CLASSIFIER_FREE:
+                return {}
 
 
 @dataclass(frozen=True)
@@ -36,7 +75,7 @@ class Family:
         """Read a model's ``model_index.json``; raises ModelUnsupported for another family or other parts."""
         pipeline = str(index.get("_class_name"))
         if pipeline not in _PIPELINES:
-            raise ModelUnsupported(f"family {pipeline!r}; {' and '.join(_PIPELINES)} are served")
+            raise ModelUnsupported(f"family {pipeline!r}; {', '.join(_PIPELINES)} are served")
         for part, expected in {**_PIPELINES[pipeline], "unet": "UNet2DConditionModel"}.items():
             if _class_of(index, part) != expected:
                 raise ModelUnsupported(f"{part} is a {_class_of(index, part)!r}; a {expected} is served")

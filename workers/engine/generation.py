@@ -1,8 +1,7 @@
 """Requests for pictures, answered in batches that mix any prompts, concepts, seeds and guidance scales.
 
 A batch shares the model, the size and the number of steps; everything else is per sample. A request that cannot be
-rendered gets its error in its own place and costs the others nothing. A student draws in its own steps and takes no
-guidance: its teacher's is built in.
+rendered gets its error in its own place and costs the others nothing. How each kind of model draws is `samplers.py`'s.
 
 A seed means the same picture whatever it is drawn beside: noise is drawn for each sample alone, and in batches of one
 size a picture is the same to the bit. Batches of other sizes differ by the rounding of sums, by a grey level at most.
@@ -24,12 +23,10 @@ from torch import Tensor
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
-from workers.engine.dmd.student import draw, seeded_noises
-from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory, PermanentError, SettingsInvalid
 from workers.engine.memory import is_out_of_memory, release
 from workers.engine.pictures import to_pictures
-from workers.engine.sampling import initial_noise, sample_ddim
+from workers.engine.samplers import check_settings, draw_latents, takes_unconditional
 from workers.engine.stopwatch import Stopwatch
 from workers.engine.warm import WarmModel
 
@@ -61,7 +58,7 @@ class _Planned:
     index: int
     request: GenerationRequest
     conditional: Conditioning
-    unconditional: Conditioning | None  # None for a student
+    unconditional: Conditioning | None  # None where the model takes none
 
 
 class _Steps:
@@ -158,21 +155,11 @@ def _checked(
 def _check(base: BaseModel, request: GenerationRequest) -> None:
     """Raise the PermanentError that is the answer to a request that cannot be drawn."""
     base.latent_shape(request.width, request.height)
-    base.denoiser.schedule.sampling_timesteps(request.steps)
-    if base.student is not None:
-        _check_student(base.student, request)
     if not (math.isfinite(request.guidance) and 0 <= request.guidance <= _MAX_GUIDANCE):
         raise SettingsInvalid(f"guidance must be from 0 to {_MAX_GUIDANCE:g}, not {request.guidance}")
+    check_settings(base, steps=request.steps, guidance=request.guidance, negative_prompt=request.negative_prompt)
     if request.seed not in _SEEDS:
         raise SettingsInvalid(f"the seed must be from 0 to 2**63 - 1, not {request.seed}")
-
-
-def _check_student(student: StudentFacts, request: GenerationRequest) -> None:
-    steps = len(student.timesteps)
-    if request.steps != steps:
-        raise SettingsInvalid(f"this student of {student.teacher!r} draws in {steps} steps, not {request.steps}")
-    if request.guidance != 1 or request.negative_prompt:
-        raise SettingsInvalid("a student takes no guidance (1 stands for none) and no negative prompt")
 
 
 def _batches(model: WarmModel, accepted: Sequence[_Numbered], batch_size: int) -> Iterator[list[_Numbered]]:
@@ -221,7 +208,7 @@ def _condition(
 ) -> list[tuple[Conditioning, Conditioning | None]]:
     size = (requests[0].width, requests[0].height)
     prompts = [Prompt(request.prompt, request.concepts) for request in requests]
-    if model.base.student is not None:
+    if not takes_unconditional(model.base):
         return [(told, None) for told in model.condition(prompts, size)]
     told = model.condition([*prompts, *(Prompt(request.negative_prompt) for request in requests)], size)
     return list(zip(told[: len(requests)], told[len(requests) :], strict=True))
@@ -236,28 +223,18 @@ def _sample(
     if model.fills_up:
         batch = [*batch, *[batch[-1]] * (_power_of_two(len(batch)) - len(batch))]
     first = batch[0].request
-    shape = base.latent_shape(first.width, first.height)
-    seeds = [plan.request.seed for plan in batch]
-    conditional = Conditioning.concatenate([plan.conditional for plan in batch])
-    if base.student is not None:
-        if should_stop():
-            raise Interrupted(0)
-        told = base.student.timesteps
-        latents: Tensor = draw(base.denoiser, seeded_noises(seeds, shape, len(told)).to(base.device), told, conditional)
-        for _ in told:  # few, and too quick to be stopped in between
-            on_step()
-    else:
-        latents = sample_ddim(
-            base.denoiser,
-            initial_noise(seeds, shape).to(base.device),  # (B, C, H, W)
-            conditional,
-            Conditioning.concatenate([plan.unconditional for plan in batch if plan.unconditional is not None]),
-            steps=first.steps,
-            guidance=[plan.request.guidance for plan in batch],
-            on_step=on_step,
-            should_stop=should_stop,
-        )
-    return latents
+    unconditional = [plan.unconditional for plan in batch if plan.unconditional is not None]
+    return draw_latents(
+        base,
+        [plan.request.seed for plan in batch],
+        base.latent_shape(first.width, first.height),
+        Conditioning.concatenate([plan.conditional for plan in batch]),
+        Conditioning.concatenate(unconditional) if unconditional else None,
+        steps=first.steps,
+        guidance=[plan.request.guidance for plan in batch],
+        on_step=on_step,
+        should_stop=should_stop,
+    )
 
 
 @torch.inference_mode()

@@ -31,7 +31,9 @@ def bytes_of(models: Iterable[BaseModel]) -> int:
 
 
 def _tensors(model: BaseModel) -> Iterator[Tensor]:
-    networks = (*(tower.model for tower in model.text.towers), model.denoiser.unet, model.autoencoder.network)
+    autoencoder = model.autoencoder
+    towers = (tower.model for tower in model.text.towers)
+    networks = (*towers, model.denoiser.unet, autoencoder.network, autoencoder.decoder)
     for network in networks:
         yield from network.parameters()
         yield from network.buffers()

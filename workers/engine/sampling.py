@@ -46,10 +46,10 @@ def sample_ddim(
     raises Interrupted.
     """
     schedule = denoiser.schedule
-    x = noise
     scale = torch.tensor(guidance)  # (B,), on the CPU, where looking at it waits for nothing
     both = Conditioning.concatenate([unconditional, conditional])
     timesteps = schedule.sampling_timesteps(steps)
+    x = schedule.start(noise, timesteps[0])
     cleaner = [float(schedule.alphas_cumprod[t]) for t in timesteps[1:]] + [schedule.final_alpha()]
     for index, (t, a_next) in enumerate(zip(timesteps, cleaner, strict=True)):
         if should_stop():

@@ -13,17 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.catalog.facts import READ
 from core.catalog.registration import register
 from core.config import Settings
 from core.db.engine import sync_engine
 from core.logging import configure_logging
 from workers.celery_app import create_app, ring
+from workers.engine.errors import EngineError
+from workers.engine.hub import local_folder
 from workers.maintain import cleaner, families, forgetter, promoter, reaper
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
@@ -102,9 +106,21 @@ def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], 
 
 
 def _register(sessions: sessionmaker[Session], settings: Settings) -> None:
+    fetched = _fetch(settings.models)
     with sessions.begin() as session:
-        names = register(session, pool=settings.pool, locations=settings.models)
+        names = register(session, pool=settings.pool, locations=settings.models, fetched=fetched)
     log.info("registered", pool=settings.pool, models=names)
+
+
+def _fetch(locations: Sequence[str]) -> dict[str, Path]:
+    """Where the configurations of hub ids lie; those that cannot be had now are left out."""
+    folders: dict[str, Path] = {}
+    for location in locations:
+        try:
+            folders[location] = local_folder(location, READ)
+        except EngineError as error:
+            log.warning("model.unread", model=location, error=str(error))
+    return folders
 
 
 async def _run_until_told(settings: Settings) -> None:

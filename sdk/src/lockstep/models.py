@@ -56,6 +56,7 @@ class Model(Resource):
     family: str
     ready: bool = True
     teacher_id: str | None = None
+    guidance: str = "classifier_free"
 
 
 class JobError(Resource):

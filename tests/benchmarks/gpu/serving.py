@@ -33,6 +33,7 @@ from workers.engine.conditioning import ConceptUse
 from workers.engine.denoiser import Denoiser
 from workers.engine.dmd.config import DistillationConfig
 from workers.engine.dmd.student_model import StudentFacts
+from workers.engine.family import Guidance
 from workers.engine.generation import GenerationRequest, draw_in_batches
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.covariance import Covariance
@@ -212,6 +213,7 @@ def _base_model(shape: Shape, device: str) -> BaseModel:
         prompts=(),
         device=torch.device(device),
         student=None,
+        guidance=Guidance.CLASSIFIER_FREE,
         validation=None,
         segmenter=None,
     )

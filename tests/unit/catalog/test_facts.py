@@ -24,15 +24,7 @@ def test_what_is_no_folder_here_goes_by_the_last_part_of_its_name(location: str)
     assert read_facts(location) == ModelFacts(name="some-model")
 
 
-def test_a_folder_without_facts_has_those_of_its_family(tmp_path: Path):
-    small = read_facts(model(tmp_path, "StableDiffusionPipeline"))
-    assert small == ModelFacts(name=tmp_path.name.lower())
-    large = read_facts(model(tmp_path, "StableDiffusionXLPipeline"))
-    assert (large.family, large.size, large.max_size) == ("stable-diffusion-xl", 1024, 2048)
-    assert large.default_steps == small.default_steps
-
-
-def test_a_folders_own_facts_come_before_its_familys(tmp_path: Path):
+def test_a_folders_own_facts_come_before_what_its_pipeline_tells(tmp_path: Path):
     facts = read_facts(model(tmp_path, "StableDiffusionXLPipeline", name="tiny", size=512))
     assert (facts.name, facts.family, facts.size) == ("tiny", "stable-diffusion-xl", 512)
     (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
@@ -50,5 +42,6 @@ def test_a_students_folder_is_drawn_with_as_the_student_was_distilled(tmp_path: 
         model(tmp_path, name="fast", default_steps=50, default_guidance=7.5, size=256, student=told),
     )
     assert (facts.name, facts.size) == ("fast", 256)
-    assert (facts.default_steps, facts.default_guidance, facts.prompts) == (2, 1.0, 0)
+    assert (facts.default_steps, facts.max_steps, facts.default_guidance, facts.prompts) == (2, 2, 1.0, 0)
+    assert not facts.takes_guidance
     assert facts.student == StudentFacts(teacher="large", timesteps=(999, 499))

@@ -1,18 +1,20 @@
-"""Which concept each placeholder stands for, and which sizes a model draws."""
+"""Which concept each placeholder stands for, and what a model can be asked for."""
 
 from __future__ import annotations
 
 import pytest
 
-from core.catalog.facts import ModelFacts
+from core.catalog.facts import ModelFacts, StudentFacts
 from core.concepts.models import Concept
 from core.errors import (
     ConceptUnused,
+    GuidanceUnsupported,
     Invalid,
     KeyLockUnsupported,
     NotFound,
     PlaceholderTaken,
     SizeUnsupported,
+    StepsUnsupported,
     UnknownPlaceholder,
 )
 from core.jobs.params import Sweep
@@ -20,7 +22,9 @@ from core.jobs.requests import (
     ConceptChoice,
     GenerationRequest,
     bind_concepts,
+    check_guidance,
     check_pictures,
+    check_steps,
     check_sweep,
     concept_use,
     mentioned,
@@ -178,6 +182,51 @@ def test_a_size_the_model_can_draw(wanted, size):
 def test_a_size_it_cannot(wanted):
     with pytest.raises(SizeUnsupported):
         picture_size(FACTS, wanted)
+
+
+def test_sides_are_no_shorter_than_the_model_draws():
+    facts = ModelFacts(name="small", size=64, size_multiple=8, min_size=12, max_size=64)
+    assert picture_size(facts, (16, 64)) == (16, 64)
+    with pytest.raises(SizeUnsupported, match="from 16 to 64"):
+        picture_size(facts, (8, 64))
+
+
+SWIFT = FACTS.as_student("swift", StudentFacts(teacher="storybook", timesteps=(999, 499)))
+TURBO = ModelFacts(name="turbo", guidance="none", max_steps=4)
+LCM = ModelFacts(name="lcm", guidance="embedded")
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "refused"),  # the parameter that is refused, if any
+    [
+        (FACTS, {"guidance": 7.5, "negative_prompt": "a dog"}, None),
+        *((facts, {"guidance": guidance}, None) for facts in (SWIFT, TURBO) for guidance in (None, 0, 1)),
+        *((facts, {"guidance": 2.0}, "guidance") for facts in (SWIFT, TURBO)),
+        *((facts, {"negative_prompt": "a dog"}, "negative_prompt") for facts in (SWIFT, TURBO, LCM)),
+        (LCM, {"guidance": 7.5}, None),
+    ],
+)
+def test_guidance_is_refused_where_it_is_built_in_and_negative_prompts_where_nothing_reads_them(facts, asked, refused):
+    request = GenerationRequest("a cat", **asked)
+    if refused is None:
+        check_guidance(facts, request)
+        return
+    with pytest.raises(GuidanceUnsupported, match=facts.name) as refusal:
+        check_guidance(facts, request)
+    assert refusal.value.param == refused
+
+
+@pytest.mark.parametrize(
+    ("facts", "steps", "draws"),
+    [(FACTS, 200, True), (TURBO, 4, True), (TURBO, 5, False), (SWIFT, 2, True), (SWIFT, 1, False)],
+)
+def test_steps_are_those_of_a_student_and_at_most_those_of_another_model(facts, steps, draws):
+    check_steps(facts, None)
+    if draws:
+        check_steps(facts, steps)
+        return
+    with pytest.raises(StepsUnsupported, match=facts.name):
+        check_steps(facts, steps)
 
 
 def test_a_picture_is_listed_once():

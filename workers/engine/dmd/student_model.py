@@ -85,6 +85,9 @@ def export_student(
             shutil.copy2(teacher / file, folder / file)
     plain.save_pretrained(folder / "unet")
     card = _card(teacher)
+    if (decoder := card.get("decoder")) is not None and (teacher / str(decoder)).is_dir():
+        card["decoder"] = "decoder"
+        shutil.copytree(teacher / str(decoder), folder / "decoder")
     card |= {"name": name, "student": asdict(facts)}
     (folder / "lockstep.json").write_text(json.dumps(card, indent=1) + "\n")
 
