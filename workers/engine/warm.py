@@ -23,8 +23,11 @@ from workers.engine.perfusion.concept import Concept, ConceptFile
 
 _CONDITIONING_BYTES: Final = 256 << 20  # some thirty prompts of Stable Diffusion 1.5 in float32, twice that in bf16
 _CONCEPT_BYTES: Final = 64 << 20  # five hundred concepts of SDXL's shape, in float32
-_ROWS: Final = 4
-"""Prompts that are conditioned together, always as many."""
+_ROWS: Final = {"cpu": 4, "cuda": 8}
+"""Prompts that are conditioned together, always as many: on a CPU every row costs, on a GPU every call.
+
+Two would leave a prompt's place among them in its last bit.
+"""
 
 Size = tuple[int, int]
 _Asked = tuple[Prompt, Size | None]
@@ -82,12 +85,16 @@ class WarmModel:
         missing = sorted(dict.fromkeys(key for key in asked if key not in found), key=_concepts_of)
         for _, alike in groupby(missing, _concepts_of):
             keys = list(alike)
-            for start in range(0, len(keys), _ROWS):
-                chunk = keys[start : start + _ROWS]
+            for start in range(0, len(keys), self._rows):
+                chunk = keys[start : start + self._rows]
                 for key, made in zip(chunk, self._make([prompt for prompt, _ in chunk], size), strict=True):
                     self._conditionings.put(key, made)
                     found[key] = made
         return [found[key] for key in asked]
+
+    @property
+    def _rows(self) -> int:
+        return _ROWS[self.base.device.type]
 
     def _told(self, size: Size) -> Size | None:
         """The size, where the model is told it: elsewhere one conditioning serves them all."""
@@ -95,7 +102,7 @@ class WarmModel:
 
     @torch.no_grad()
     def _make(self, prompts: list[Prompt], size: Size) -> list[Conditioning]:
-        filled_up = prompts + [prompts[-1]] * (_ROWS - len(prompts))
+        filled_up = prompts + [prompts[-1]] * (self._rows - len(prompts))
         together = self.base.conditioner.condition(filled_up, size).to(self.base.denoiser.dtype)
         places = torch.arange(len(prompts), device=self.base.device)
         return [together.select(place[None]) for place in places]  # copies: none keeps the others' memory
