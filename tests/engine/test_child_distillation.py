@@ -75,7 +75,7 @@ def failure(child: ChildProcess, work: protocol.Work) -> protocol.Failed:
     """What the child says of work that it cannot do."""
     child.send(work)
     while not isinstance(message := child.pipe.recv(), protocol.Failed):
-        assert isinstance(message, protocol.Loading), message
+        assert isinstance(message, protocol.Loading | protocol.Warm), message
     return message
 
 

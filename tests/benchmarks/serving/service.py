@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -48,10 +48,10 @@ def measure_service(report: Report, teacher: Path, student: Path, size: Size) ->
         with run_stack(settings, report=lambda _line: None) as stack:
             if not stack.wait_until_ready():
                 return
-            service = Service(stack.settings)
-            service.warm_up()
-            _measure_single(report, service, size)
-            rate = service.backlog_rate(size.backlog)
+            with Service(stack.settings) as service:
+                service.warm_up()
+                _measure_single(report, service, size)
+                rate = service.backlog_rate(size.backlog)
     bare = median([bare, _bare_rate(student, size)])
     report.add("pictures a second under backlog", rate, baseline=bare)
     report.add("throughput of the service over the bare engine", rate / bare)
@@ -72,6 +72,13 @@ class Service:
             tenant_id = create_tenant(session, "benchmark").id
             key = create_key(session, tenant_id, "benchmark", _SCOPES)
         self._client = Lockstep(base_url=settings.base_url, api_key=key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._engine.dispose()
 
     def warm_up(self) -> None:
         """Draw until the model is loaded and every connection is made."""
