@@ -60,10 +60,10 @@ class Settings(BaseSettings):
     model_bytes: int = Field(
         default=0, ge=0, description="Most bytes of models kept loaded, but for the one in use. 0: half of the memory."
     )
-    compile: bool | None = Field(
-        default=None,
+    compile: bool = Field(
+        default=False,
         description="Compile networks for drawing: the first batch of each size takes minutes, the rest less time. "
-        "Unset: on GPUs. On CPUs it needs a C++ compiler.",
+        "Needs a C++ compiler.",
     )
     distillation_processes: int = Field(
         default=0, ge=0, description="Most processes a distillation is shared out to. 0: one on each GPU."

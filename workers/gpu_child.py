@@ -46,18 +46,18 @@ class GpuChild:
         threads: int = 1,
         batch_size: int = 8,
         model_bytes: int = 0,
-        compiled: bool | None = None,
+        compiled: bool = False,
         distillation_processes: int = 0,
         safety_checker: str | None = None,
         safety_threshold: float = 0.8,
     ) -> None:
-        """Zeros and None stand for what the engine finds best on its device; without a checker nothing is judged."""
+        """Zeros stand for what the engine finds best on its device; without a checker nothing is judged."""
+        self._flags = ["--compile"] if compiled else []
         self._arguments = {
             "device": device,
             "threads": threads,
             "batch-size": batch_size,
             "model-bytes": model_bytes,
-            "compile": {None: "auto", True: "yes", False: "no"}[compiled],
             "distillation-processes": distillation_processes,
             "safety-threshold": safety_threshold,
         }
@@ -76,7 +76,7 @@ class GpuChild:
         with theirs:
             arguments = [f"--{name}={value}" for name, value in {"fd": theirs.fileno(), **self._arguments}.items()]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.engine.child", *arguments],
+                [sys.executable, "-m", "workers.engine.child", *arguments, *self._flags],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

@@ -103,10 +103,10 @@ class Supervisor:
                 taken += len(jobs)
                 self._become("busy")
                 self._run(jobs)
-            self._finish_unfinished()
         except SQLAlchemyError as error:
             log.warning("claim.failed", error=str(error))
         finally:  # whatever happened, the ringer must know that this worker listens again
+            self._finish_unfinished()
             self._become("draining" if self._draining.is_set() else "idle")
         return taken
 
@@ -169,14 +169,17 @@ class Supervisor:
         return rest
 
     def _do_rest(self, attempt: Attempt, rest: Callable[[], None], held: ExitStack) -> None:
-        with held, self._answered(attempt, is_engines=False):
-            rest()
+        try:
+            with held, self._answered(attempt, is_engines=False):
+                rest()
+        except Exception:  # its jobs come back when their leases run out; the next batch must not pay for it
+            log.exception("batch.unfinished", jobs=[job.id for job in attempt.jobs])
 
     def _finish_unfinished(self) -> None:
         """Wait for the rest of the batch before."""
-        if self._unfinished is not None:
-            self._unfinished.result()
-            self._unfinished = None
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            unfinished.result()
 
     @contextmanager
     def _answered(self, attempt: Attempt, *, is_engines: bool) -> Iterator[None]:
@@ -216,8 +219,9 @@ class Supervisor:
 
     def _note_warm(self, attempt: Attempt) -> None:
         """Remember what the engine holds, by the ids that claims know."""
-        if attempt.asked_of is not None:
-            self._model_ids[attempt.asked_of] = attempt.jobs[0].params.model_id
+        if attempt.asked_of is None:  # the engine was not asked, and holds what it held
+            return
+        self._model_ids[attempt.asked_of] = attempt.jobs[0].params.model_id
         self._warm = frozenset(self._model_ids[named] for named in attempt.warm if named in self._model_ids)
 
     def _lose_engine(self) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from PIL import Image
 from torch._dynamo.utils import counters
 
 from tests.engine.conftest import random_concept
 from workers.engine.base_model import BaseModel
-from workers.engine.conditioning import ConceptUse
+from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.errors import EngineError
 from workers.engine.generation import GenerationRequest, draw_in_batches
 from workers.engine.warm import WarmModel
@@ -50,6 +51,16 @@ def test_one_compiled_network_draws_all_concepts_of_a_batch_size(tiny: BaseModel
         assert np.abs(one - other).max() <= 1
     drawn(model, PLAIN)
     assert graphs() > compiled  # another size
+
+
+def test_weights_can_still_be_learned_with_once_a_compiled_model_has_drawn(tiny: BaseModel) -> None:
+    model = WarmModel(tiny, backend="eager")
+    drawn(model, PLAIN)
+    told = tiny.conditioner.condition([Prompt("a red cat")])
+    x = torch.zeros((1, *tiny.latent_shape(16, 16)), requires_grad=True)
+    tiny.denoiser.predict_x0(x, torch.tensor([999]), told).sum().backward()
+    assert x.grad is not None
+    assert not any(parameter.is_inference() for parameter in tiny.denoiser.unet.parameters())
 
 
 def test_learning_goes_on_with_the_plain_network(tiny: BaseModel) -> None:

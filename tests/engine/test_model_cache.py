@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
+from workers.engine import attention
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import ModelUnreadable
+from workers.engine.generation import GenerationRequest, draw_in_batches
 from workers.engine.memory import bytes_of
 from workers.engine.model_cache import ModelCache
 from workers.engine.warm import WarmModel
@@ -19,9 +22,11 @@ def copied(base: BaseModel) -> BaseModel:
     """The same model with a U-Net and projections of its own."""
     keys, values = base.projections.keys.clone(), base.projections.values.clone()
     unet = type(base.denoiser.unet).from_config(base.denoiser.unet.config)
+    projections = replace(base.projections, keys=keys, values=values)
+    attention.install(unet, projections)
     return replace(
         base,
-        projections=replace(base.projections, keys=keys, values=values),
+        projections=projections,
         denoiser=type(base.denoiser)(unet, base.denoiser.schedule),
     )
 
@@ -60,7 +65,7 @@ def test_the_least_recently_used_model_goes_first(tiny: BaseModel) -> None:
     assert ("c", None) not in loads.cache
 
 
-def test_a_teacher_stays_while_one_of_its_students_is_in_use(tiny: BaseModel) -> None:
+def test_a_use_of_a_student_is_one_of_its_teacher(tiny: BaseModel) -> None:
     loads = Loads(tiny, models=3.5)
     for name, student in (("a", "s"), ("b", None), ("a", "s"), ("a", "t"), ("a", "s"), ("a", None)):
         loads.cache.get(name, student)
@@ -121,24 +126,20 @@ def test_what_does_not_fit_alone_is_an_error_and_not_tried_for_ever(tiny: BaseMo
         cache.get("large")
 
 
-def test_two_threads_that_want_one_model_load_it_once(tiny: BaseModel) -> None:
-    loading, go = threading.Event(), threading.Event()
-    seen: list[str] = []
+def test_what_was_compiled_lets_its_weights_go_with_the_model(tiny: BaseModel) -> None:
+    cache = ModelCache(lambda _name: copied(tiny), lambda _path, teacher: teacher, most_bytes=0, backend="eager")
+    request = GenerationRequest("a red cat", seed=1, steps=1, guidance=1.0, width=16, height=16)
+    warm = cache.get("a")
+    list(draw_in_batches(warm, [request], batch_size=1, on_progress=lambda *_: None, should_stop=lambda: False))
+    held = weakref.ref(next(warm.base.denoiser.unet.parameters()))
+    del warm
+    cache.get("b")
+    gc.collect()
+    assert held() is None
 
-    def load(name: str) -> BaseModel:
-        seen.append(name)
-        loading.set()
-        assert go.wait(30)
-        return tiny
 
-    cache = ModelCache(load, lambda _path, teacher: teacher, most_bytes=1 << 40)
-    got: list[WarmModel] = []
-    threads = [threading.Thread(target=lambda: got.append(cache.get("a"))) for _ in range(2)]
-    threads[0].start()
-    assert loading.wait(30)
-    threads[1].start()
-    go.set()
-    for thread in threads:
-        thread.join(30)
-    assert seen == ["a"]
-    assert got[0] is got[1]
+def test_all_can_be_dropped_at_once(tiny: BaseModel) -> None:
+    loads = Loads(tiny, models=9)
+    loads.cache.get("a", "s")
+    loads.cache.clear()
+    assert loads.cache.warm == ()

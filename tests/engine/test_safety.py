@@ -31,7 +31,7 @@ def test_without_a_checker_that_can_be_opened_nothing_is_accepted(named: str | N
         guard.judge(GREY)
 
 
-@pytest.mark.parametrize("name", ["Broken", "Nonsense"])
+@pytest.mark.parametrize("name", ["Broken", "Nonsense", "Empty"])
 def test_a_picture_that_the_checker_fails_on_does_not_pass(name: str) -> None:
     guard = Guard(f"tests.checkers:{name}", threshold=0.5)
     guard.require()

@@ -1,7 +1,7 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
     python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--model-bytes 0]
-        [--compile auto|yes|no] [--distillation-processes 0] [--safety-checker MODULE:NAME] [--safety-threshold 0.8]
+        [--compile] [--distillation-processes 0] [--safety-checker MODULE:NAME] [--safety-threshold 0.8]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
 or an out-of-memory costs this process and the attempt at hand, never the supervisor; to abort it, kill it.
@@ -29,7 +29,7 @@ from workers.engine.base_model import BaseModel
 from workers.engine.compiling import INDUCTOR
 from workers.engine.dmd.student_file import load_student
 from workers.engine.errors import EngineError, Interrupted, OutOfMemory
-from workers.engine.memory import is_out_of_memory, release
+from workers.engine.memory import is_out_of_memory, of_machine
 from workers.engine.model_cache import ModelCache
 from workers.engine.quiet import silence_loading
 from workers.engine.safety import Guard
@@ -147,7 +147,7 @@ class Child:
         except Exception as error:
             if is_out_of_memory(error):
                 _log.warning("out of memory: %s", error)
-                release(self._device)
+                self._models.clear()  # so that another attempt, here too, has all the room there is
                 return failed(work, OutOfMemory("the device ran out of memory"))
             _log.exception("unexpected error in %s", work.request_id)
             return protocol.Failed(work.request_id, "internal-error", type(error).__name__, retryable=True)
@@ -155,7 +155,11 @@ class Child:
     def _load(self, model: str) -> BaseModel:
         # bfloat16 keeps float32's range: no loss scaling, no overflow. CPUs are slower with it, so they get float32.
         dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-        return BaseModel.load(model, device=self._device, dtype=dtype)
+        base = BaseModel.load(model, device=self._device, dtype=dtype)
+        if self._device.type == "cuda":  # as tensor cores read images
+            for network in (base.denoiser.unet, base.autoencoder.network, base.autoencoder.decoder):
+                network.to(memory_format=torch.channels_last)
+        return base
 
 
 def _device(wanted: str) -> torch.device:
@@ -173,7 +177,7 @@ def _half_of_memory(device: torch.device) -> int:
     """In bytes; the other half is for what is computed."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // 2
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return of_machine() // 2
 
 
 def _device_name(device: torch.device) -> str:
@@ -188,7 +192,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per operator")
     parser.add_argument("--batch-size", type=int, default=8, help="most pictures drawn at once")
     parser.add_argument("--model-bytes", type=int, default=0, help="of weights kept loaded; 0: half of the memory")
-    parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto", help="auto: on GPUs")
+    parser.add_argument("--compile", action="store_true", help="compile networks for drawing")
     parser.add_argument("--distillation-processes", type=int, default=0, help="at most; 0: one on each GPU")
     parser.add_argument("--safety-checker", help="what judges pictures, as package.module:name")
     parser.add_argument("--safety-threshold", type=float, default=0.8, help="the score from which on one is unsafe")
@@ -205,7 +209,7 @@ def main() -> None:
         device=device,
         batch_size=options.batch_size,
         model_bytes=options.model_bytes or _half_of_memory(device),
-        compiled=options.compile == "yes" or (options.compile == "auto" and device.type == "cuda"),
+        compiled=options.compile,
         distillation_processes=_distillation_processes(options.distillation_processes, options.device),
         guard=Guard(options.safety_checker, threshold=options.safety_threshold),
     ).run()

@@ -1,7 +1,7 @@
 """A model compiled for drawing: less time for every batch, for minutes at the first one of each size.
 
 The networks are compiled for each shape of their inputs. Concepts are no part of that: what a U-Net is told is data of
-one shape, whoever asked for whatever. So one compiled network serves every tenant, and a batch may mix any concepts.
+one shape, whoever asked for whatever. So a model's compiled network serves all tenants, and a batch may mix concepts.
 """
 
 from __future__ import annotations
@@ -25,20 +25,27 @@ _MOST_SHAPES: Final = 64  # batch sizes times picture sizes; beyond, dynamo woul
 def compiled(base: BaseModel, backend: str) -> BaseModel:
     """Return the model with networks that compile at their first batch of each size; the weights are the same ones.
 
-    On a GPU batches run as CUDA graphs, with images laid out channels last, as tensor cores read them.
+    On a GPU batches run as CUDA graphs. What is compiled holds on to its weights: `forget` it with the model.
     """
     dynamo.recompile_limit = max(dynamo.recompile_limit, _MOST_SHAPES)
-    unet, decoder = base.denoiser.unet, base.autoencoder.decoder
     how: dict[str, Any] = {"backend": backend, "dynamic": False}
+    freezes = base.device.type == "cpu" and backend == INDUCTOR
     if base.device.type == "cuda":
         how["mode"] = "reduce-overhead"
-        for part in (unet, decoder):
-            part.to(memory_format=torch.channels_last)
+
+    def made(network: Callable[..., Any]) -> Callable[..., Any]:
+        return _frozen(torch.compile(network, **how)) if freezes else torch.compile(network, **how)
+
     return replace(
         base,
-        denoiser=Denoiser(unet, base.denoiser.schedule, _frozen(torch.compile(unet, **how))),
-        autoencoder=base.autoencoder.with_compiled(_frozen(torch.compile(decoder.decode, **how))),
+        denoiser=Denoiser(base.denoiser.unet, base.denoiser.schedule, made(base.denoiser.unet)),
+        autoencoder=base.autoencoder.with_compiled(made(base.autoencoder.decoder.decode)),
     )
+
+
+def forget() -> None:
+    """Let go of everything compiled, and of the weights it holds; what is still in use compiles again."""
+    torch.compiler.reset()
 
 
 def _frozen(network: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,9 +3,10 @@
 A batch shares the model, the size and the number of steps; everything else is per sample. A request that cannot be
 rendered gets its error in its own place and costs the others nothing. How each kind of model draws is `samplers.py`'s.
 
-A seed means the same picture whatever it is drawn beside: noise is drawn for each sample alone, and in batches of one
-size a picture is the same to the bit. Batches of other sizes differ by the rounding of sums, by a grey level at most.
-On a GPU, and where networks are compiled, batches are filled up to a power of two.
+A seed means the same picture whatever it is drawn beside: noise is drawn for each sample alone, and in batches of as
+many samples a picture is the same to the bit; guidance takes two for a picture, in a batch where anybody wants it. With
+other numbers it differs by the rounding of sums, by a grey level at most. On a GPU, and where networks are compiled,
+batches are filled up to a power of two.
 """
 
 from __future__ import annotations
@@ -103,34 +104,39 @@ def draw_in_batches(
 
     ``on_progress`` gets the sampling steps done and those due over all batches. ``should_stop`` is asked before every
     step and raises Interrupted. ``watch`` times "condition", "sample" and "decode". A batch that memory does not hold
-    is halved; raises OutOfMemory where one picture is too much.
+    is halved; OutOfMemory is the answer where one picture is too much.
     """
     accepted, refused = _checked(model.base, requests)
     if refused:
         yield dict(refused)
-    batches, watch = list(_batches(model, accepted, batch_size)), watch or Stopwatch()
+    batches, watch = list(_batches(accepted, batch_size)), watch or Stopwatch()
     steps = _Steps(sum(batch[0][1].steps for batch in batches), on_progress)
     while batches:
         batch = batches.pop(0)
-        done, size = steps.done, (batch[0][1].width, batch[0][1].height)
+        size, done = (batch[0][1].width, batch[0][1].height), steps.done
+        room = min(batch_size, model.fits.get(size, batch_size))
+        if len(batch) > room:
+            batches[:0] = [batch[:room], batch[room:]]
+            steps.due += batch[0][1].steps
+            continue
         try:
-            drawn = _draw_batch(model, batch, steps, should_stop, watch)
+            drawn = _draw_batch(model, batch, room=room, steps=steps, should_stop=should_stop, watch=watch)
         except Interrupted as interrupted:
             raise Interrupted(steps.done) from interrupted
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(batch) == 1:
-                raise OutOfMemory("the device has too little memory for one picture of this size") from error
-            half = (len(batch) + 1) // 2
-            _log.warning("out of memory with %d pictures at once: going on with %d", len(batch), half)
-            model.fits[size] = half
-            steps.done, steps.due = done, steps.due + batch[0][1].steps
-            batches = [batch[:half], batch[half:], *batches]
+            _log.warning("out of memory with %d pictures at once", len(batch))
         else:
             yield drawn
             continue
         release(model.base.device)  # out here, where the error no longer holds on to what was allocated
+        if len(batch) == 1:
+            yield {batch[0][0]: OutOfMemory("the device has too little memory for one picture of this size")}
+            continue
+        model.fits[size] = (len(batch) + 1) // 2
+        steps.done = done
+        batches.insert(0, batch)
 
 
 _Numbered = tuple[int, GenerationRequest]
@@ -162,27 +168,33 @@ def _check(base: BaseModel, request: GenerationRequest) -> None:
         raise SettingsInvalid(f"the seed must be from 0 to 2**63 - 1, not {request.seed}")
 
 
-def _batches(model: WarmModel, accepted: Sequence[_Numbered], batch_size: int) -> Iterator[list[_Numbered]]:
-    """Group by what a batch must share, in order of first appearance, no more at once than memory was seen to hold."""
+def _batches(accepted: Sequence[_Numbered], batch_size: int) -> Iterator[list[_Numbered]]:
+    """Group by what a batch must share, in order of first appearance."""
     groups: OrderedDict[tuple[int, int, int], list[_Numbered]] = OrderedDict()
     for index, request in accepted:
         groups.setdefault((request.width, request.height, request.steps), []).append((index, request))
-    for (width, height, _), group in groups.items():
-        most = min(batch_size, model.fits.get((width, height), batch_size))
-        for start in range(0, len(group), most):
-            yield group[start : start + most]
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
 
 
 def _draw_batch(
-    model: WarmModel, batch: Sequence[_Numbered], steps: _Steps, should_stop: Callable[[], bool], watch: Stopwatch
+    model: WarmModel,
+    batch: Sequence[_Numbered],
+    *,
+    room: int,
+    steps: _Steps,
+    should_stop: Callable[[], bool],
+    watch: Stopwatch,
 ) -> dict[int, Answer]:
-    """Condition and draw what can be conditioned, and answer the rest with the reason."""
+    """Condition and draw what can be conditioned, and answer the rest with the reason; memory holds ``room``."""
     device = model.base.device
     with watch.time("condition", device):
         planned, answers = _plan(model, batch)
     if planned:
         with watch.time("sample", device):
-            latents = _sample(model, planned, steps.advance, should_stop)
+            filled_up = planned + [planned[-1]] * (_places(model, len(planned), room) - len(planned))
+            latents = _sample(model, filled_up, steps.advance, should_stop)
         with watch.time("decode", device):
             pictures = _decode(model, latents)
         answers |= {plan.index: picture for plan, picture in zip(planned, pictures, strict=False)}
@@ -218,10 +230,8 @@ def _condition(
 def _sample(
     model: WarmModel, batch: Sequence[_Planned], on_step: Callable[[], None], should_stop: Callable[[], bool]
 ) -> Tensor:
-    """Return the latents (B, C, H, W) of a batch, and of what it was filled up with."""
+    """Return the latents (B, C, H, W) of a batch."""
     base = model.drawing
-    if model.fills_up:
-        batch = [*batch, *[batch[-1]] * (_power_of_two(len(batch)) - len(batch))]
     first = batch[0].request
     unconditional = [plan.unconditional for plan in batch if plan.unconditional is not None]
     return draw_latents(
@@ -242,6 +252,6 @@ def _decode(model: WarmModel, latents: Tensor) -> list[Image.Image]:
     return to_pictures(model.drawing.autoencoder.decode(latents))
 
 
-def _power_of_two(count: int) -> int:
-    """Return the least power of two that is not below ``count``."""
-    return 1 << (count - 1).bit_length()
+def _places(model: WarmModel, count: int, room: int) -> int:
+    """Return how many places a batch of ``count`` pictures has where there is room for ``room``."""
+    return min(room, 1 << (count - 1).bit_length()) if model.fills_up else count

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from workers.engine.base_model import BaseModel
 
+_FULL = (
+    "can't allocate memory",  # the CPU's allocator, which has no error of its own
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+_CONTAINER_LIMITS = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether this is a device's, or the machine's, way to say so."""
-    # The CPU's allocator has no error of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    seen: BaseException | None = error
+    while seen is not None:  # a compiler or a graph's capture wraps what it met
+        if isinstance(seen, torch.OutOfMemoryError | MemoryError) or any(word in str(seen) for word in _FULL):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def of_machine() -> int:
+    """Return how many bytes of memory this process may have: the machine's, or its container's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [path.read_text().strip() for path in _CONTAINER_LIMITS if path.exists()]
+    return min([machine, *(int(limit) for limit in limits if limit.isdecimal())])
 
 
 def release(device: torch.device) -> None:

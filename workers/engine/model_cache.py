@@ -1,13 +1,13 @@
-"""The models in memory: of a bound in bytes, least recently used out, and never loaded twice at once."""
+"""The models in memory, of a bound in bytes, least recently used out."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
 from workers.engine.base_model import BaseModel
+from workers.engine.compiling import forget
 from workers.engine.memory import bytes_of, is_out_of_memory, release
 from workers.engine.warm import WarmModel
 
@@ -20,8 +20,7 @@ Named = tuple[str, str | None]
 class ModelCache:
     """Warm models of at most ``most_bytes`` of weights together, but always the one in use.
 
-    A student shares what its teacher holds, so a teacher stays while one of its students is in use. Any thread may
-    ask; a model that one thread loads, another waits for.
+    A student shares what its teacher holds, and so a use of it is one of its teacher too.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class ModelCache:
         self._most = most_bytes
         self._backend = backend
         self._models: OrderedDict[Named, WarmModel] = OrderedDict()
-        self._lock = threading.RLock()
 
     def __contains__(self, named: Named) -> bool:
         return named in self._models
@@ -50,15 +48,21 @@ class ModelCache:
     def get(self, model: str, student: str | None = None) -> WarmModel:
         """Return the model, or that student of it, loading what is not warm; raises what loading does."""
         named = (model, student)
-        with self._lock:
-            if named not in self._models:
-                teacher = None if student is None else self.get(model).base
-                self._models[named] = WarmModel(self._loaded(model, student, teacher), backend=self._backend)
-            for used in ((model, None), named):
-                if used in self._models:
-                    self._models.move_to_end(used)
-            self._shrink(keep=named)
-            return self._models[named]
+        is_new = named not in self._models
+        if is_new:
+            teacher = None if student is None else self.get(model).base
+            self._models[named] = WarmModel(self._loaded(model, student, teacher), self._backend)
+        for used in ((model, None), named):
+            if used in self._models:
+                self._models.move_to_end(used)
+        if is_new:
+            self._shrink()
+        return self._models[named]
+
+    def clear(self) -> None:
+        """Drop every model."""
+        for named in self.warm:
+            self._drop(named)
 
     def _loaded(self, model: str, student: str | None, teacher: BaseModel | None) -> BaseModel:
         """Load, beside the others where memory allows, and alone where it does not."""
@@ -72,15 +76,15 @@ class ModelCache:
             if not (is_out_of_memory(error) and self._models):
                 raise
             _log.warning("no room for %s beside %d others", model, len(self._models))
-            device = next(iter(self._models.values())).base.device
-        self._models.clear()
-        release(device)
+        self.clear()
         return load()
 
-    def _shrink(self, *, keep: Named) -> None:
+    def _shrink(self) -> None:
         while len(self._models) > 1 and bytes_of(warm.base for warm in self._models.values()) > self._most:
-            oldest = next(iter(self._models))
-            if oldest == keep:
-                return
-            device = self._models.pop(oldest).base.device
-            release(device)
+            self._drop(self.warm[0])
+
+    def _drop(self, named: Named) -> None:
+        device = self._models.pop(named).base.device
+        if self._backend is not None:
+            forget()
+        release(device)

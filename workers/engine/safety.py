@@ -45,7 +45,7 @@ class Guard:
         """The checker's word on a picture; raises SafetyCheckerUnavailable where it has none."""
         checker = self._checker()
         try:
-            score = float(*checker.check([picture]))
+            (score,) = map(float, checker.check([picture]))
         except Exception as error:  # whatever somebody else's code raises, the others' pictures must not suffer
             _log.exception("the safety checker failed")
             raise SafetyCheckerUnavailable("The safety checker failed; its worker's log says why.") from error

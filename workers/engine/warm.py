@@ -19,7 +19,7 @@ from workers.engine.base_model import BaseModel
 from workers.engine.byte_cache import ByteCache
 from workers.engine.compiling import compiled
 from workers.engine.conditioning import Prompt
-from workers.engine.perfusion.concept import Concept, ConceptFile
+from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
 
 _CONDITIONING_BYTES: Final = 256 << 20  # some thirty prompts of Stable Diffusion 1.5 in float32, twice that in bf16
 _CONCEPT_BYTES: Final = 64 << 20  # five hundred concepts of SDXL's shape, in float32
@@ -56,7 +56,10 @@ class WarmModel:
     @cached_property
     def drawing(self) -> BaseModel:
         """The model as it draws: compiled, if it is to be; learning from it goes on with the plain one."""
-        return self.base if self.backend is None else compiled(self.base, self.backend)
+        if self.backend is None:
+            return self.base
+        with torch.inference_mode(mode=False):  # whoever asks first: others learn from the same weights
+            return compiled(self.base, self.backend)
 
     @property
     def fills_up(self) -> bool:
@@ -81,9 +84,9 @@ class WarmModel:
         """
         asked = [(prompt, self._told(size)) for prompt in prompts]
         found = {key: kept for key in asked if (kept := self._conditionings.get(key)) is not None}
-        # No prompt is padded with another's concepts: those of as many concepts go together.
-        missing = sorted(dict.fromkeys(key for key in asked if key not in found), key=_concepts_of)
-        for _, alike in groupby(missing, _concepts_of):
+        # No prompt is padded with another's concepts: those of as many concepts and key rows go together.
+        missing = sorted(dict.fromkeys(key for key in asked if key not in found), key=_kind)
+        for _, alike in groupby(missing, _kind):
             keys = list(alike)
             for start in range(0, len(keys), self._rows):
                 chunk = keys[start : start + self._rows]
@@ -108,8 +111,9 @@ class WarmModel:
         return [together.select(place[None]) for place in places]  # copies: none keeps the others' memory
 
 
-def _concepts_of(asked: _Asked) -> int:
-    return len(asked[0].concepts)
+def _kind(asked: _Asked) -> tuple[int, bool]:
+    uses = asked[0].concepts
+    return len(uses), any(use.key_lock is KeyLock.GLOBAL for use in uses)
 
 
 def _concept_bytes(concept: Concept) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from workers.engine.stopwatch import Stopwatch
 from workers.engine.warm import WarmModel
 
 _log = logging.getLogger(__name__)
+
+_Kept = tuple[protocol.GenerateItem, "Future[protocol.GeneratedImage]"]
 
 
 class Workbench:
@@ -117,22 +119,7 @@ class Workbench:
                     accepted.append((item, _request(model, item)))
                 except EngineError as error:
                     failures.append(_failure(item, error))
-        kept: list[tuple[protocol.GenerateItem, Future[protocol.GeneratedImage]]] = []
-        for drawn in draw_in_batches(
-            model,
-            [request for _, request in accepted],
-            batch_size=self._batch_size,
-            on_progress=partial(self._say_progress, work.request_id),
-            should_stop=partial(self._should_stop, work.request_id),
-            watch=watch,
-        ):
-            for number, answer in sorted(drawn.items()):
-                item = accepted[number][0]
-                if isinstance(answer, EngineError):
-                    failures.append(_failure(item, answer))
-                    continue
-                stem = Path(work.scratch_dir) / f"image-{number:04d}"
-                kept.append((item, self._scribe.submit(self._keep, model.base, item, answer, stem)))
+        kept = self._draw(work, model, accepted, failures, watch)
         outputs: list[protocol.GeneratedImage] = []
         with watch.time("encode"):  # what is left of it: most is done while the next pictures are drawn
             for item, image in kept:
@@ -141,6 +128,39 @@ class Workbench:
                 except EngineError as error:
                     failures.append(_failure(item, error))
         return protocol.Generated(work.request_id, tuple(outputs), tuple(failures), watch.seconds)
+
+    def _draw(
+        self,
+        work: protocol.Generate,
+        model: WarmModel,
+        accepted: Sequence[tuple[protocol.GenerateItem, GenerationRequest]],
+        failures: list[protocol.ItemFailure],
+        watch: Stopwatch,
+    ) -> list[_Kept]:
+        """Draw what was accepted and have pictures kept as they come; what cannot be drawn joins the ``failures``."""
+        kept: list[_Kept] = []
+        drawing = draw_in_batches(
+            model,
+            [request for _, request in accepted],
+            batch_size=self._batch_size,
+            on_progress=partial(self._say_progress, work.request_id),
+            should_stop=partial(self._should_stop, work.request_id),
+            watch=watch,
+        )
+        try:
+            for number, answer in (numbered for drawn in drawing for numbered in sorted(drawn.items())):
+                item = accepted[number][0]
+                if isinstance(answer, EngineError):
+                    failures.append(_failure(item, answer))
+                    continue
+                stem = Path(work.scratch_dir) / f"image-{number:04d}"
+                kept.append((item, self._scribe.submit(self._keep, model.base, item, answer, stem)))
+        except BaseException:  # nothing of this work may go on once it has ended
+            for _, image in kept:
+                image.cancel()
+            wait([image for _, image in kept])
+            raise
+        return kept
 
     def _keep(
         self, base: BaseModel, item: protocol.GenerateItem, picture: Image.Image, stem: Path

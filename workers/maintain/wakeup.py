@@ -6,6 +6,7 @@ A notification that is missed costs nothing but the rest of a pause: what there 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -18,6 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from core.db.engine import connect_args
 from workers.maintain import statements
 
+_LEAST_SECONDS = 0.01
+_DEAF_SECONDS = 5.0  # until listening is tried again
+
 log = structlog.get_logger()
 
 
@@ -29,15 +33,20 @@ class WakeListener:
             url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=connect_args(url)
         )
         self._connection: AsyncConnection | None = None
+        self._deaf_until = 0.0
 
     async def rest(self, most: timedelta) -> None:
-        """Wait until somebody woke up, or until ``most`` has passed."""
+        """Wait until somebody woke up, a few milliseconds at least, or until ``most`` has passed."""
+        await asyncio.sleep(_LEAST_SECONDS)  # while all workers are busy, every job of a sleeping tenant is news
+        if time.monotonic() < self._deaf_until:
+            await asyncio.sleep(most.total_seconds())
+            return
         try:
             await self._listen(most.total_seconds())
         except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("wakeup.deaf", error=str(error))
+            log.warning("wakeup.deaf", error=str(error), seconds=_DEAF_SECONDS)
+            self._deaf_until = time.monotonic() + _DEAF_SECONDS
             await self.close()
-            await asyncio.sleep(most.total_seconds())
 
     async def close(self) -> None:
         """Stop listening."""

@@ -47,7 +47,7 @@ def measure_mixed(report: Report, student: Path, folder: Path, size: Size) -> No
         kept = seconds[f"plain, {state}"] / seconds[f"8 concepts, {state}"]
         report.add(f"throughput with concepts, {state}", kept, baseline=1.0)
         report.expect(f"throughput with concepts, {state}", ">=", KEPT)
-    timed = _seconds_of_rivals(report, student, folder, size, lambda: draw(warm, mixed))
+    timed = _seconds_of_rivals(report, student, folder, size, cold_mixed)
     rows = [(name, 1000 * value, BATCH / value) for name, value in (seconds | timed).items()]
     print_table(
         f"{BATCH} pictures in one step each, one thread; medians of {size.rounds} rounds in turns",

@@ -47,7 +47,7 @@ def measure_service(report: Report, teacher: Path, student: Path, size: Size) ->
         settings = Settings(data_dir=folder / "data", models=(str(teacher), str(student)), device="cpu")
         with run_stack(settings, report=lambda _line: None) as stack:
             if not stack.wait_until_ready():
-                return
+                raise RuntimeError("stopped before the service was ready")
             with Service(stack.settings) as service:
                 service.warm_up()
                 _measure_single(report, service, size)

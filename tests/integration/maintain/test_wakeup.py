@@ -12,6 +12,7 @@ from sqlalchemy import URL, text
 from core.embedded.postgres import WORKER
 from core.jobs import workers
 from tests.integration.jobs.conftest import Queue
+from workers.maintain import wakeup as module
 from workers.maintain.wakeup import WakeListener
 
 LONG, SHORT = timedelta(seconds=30), timedelta(seconds=0.05)
@@ -85,7 +86,8 @@ def test_without_news_the_pause_takes_its_time(queue, url):
     assert asyncio.run(rest()) >= 0.29
 
 
-def test_a_lost_session_costs_one_pause_and_no_more(queue, url):
+def test_a_lost_session_is_opened_again(queue, url, monkeypatch):
+    monkeypatch.setattr(module, "_DEAF_SECONDS", 0.1)
     tenant = queue.tenant()
 
     async def rest() -> None:
@@ -97,6 +99,7 @@ def test_a_lost_session_costs_one_pause_and_no_more(queue, url):
                     text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
                 )
             await listener.rest(SHORT)  # deaf
+            await asyncio.sleep(0.1)
             pause = asyncio.create_task(seconds_of(listener, LONG))
             await asyncio.sleep(0.3)
             await asyncio.to_thread(queue.submit, tenant)

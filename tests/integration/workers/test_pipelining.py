@@ -88,12 +88,15 @@ async def test_a_lost_engine_costs_its_own_batch_and_not_the_one_being_stored(de
 async def test_a_worker_that_leaves_stores_what_was_drawn_first(deployment, child, store):
     child.ensure_running()
     worker = deployment.supervisor(child=child)
-    job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=150, n=8)
+    job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=100, n=8)
+    store.freeze()
     with serving(worker):
         until(lambda: deployment.job(other).state == "running")
         worker.drain()
+        assert deployment.job(job_id).state == "running"
+        store.thaw()
     worker.close()
-    assert deployment.job(job_id).state == "succeeded"
+    assert [deployment.job(each).state for each in (job_id, other)] == ["succeeded", "succeeded"]
     assert deployment.column("SELECT state FROM workers WHERE id = :id", id=worker.worker_id) == ["stopped"]
 
 
