@@ -13,7 +13,7 @@ import torch
 from tests.benchmarks.families import ARRANGEMENTS, ROLES, families, lineup, looked_at, render
 from tests.benchmarks.many_concepts import ROOT, main, naive_sum
 from tests.benchmarks.subjects import CANDIDATES
-from tests.engine.conftest import random_concept
+from tests.engine.concepts import random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.storybook.drawing import load_model

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from PIL import Image
 
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
-from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.quiet import silence_loading
 
 BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
@@ -66,33 +64,6 @@ def load(folder: Path) -> BaseModel:
 
 def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def random_concept(base: BaseModel, seed: int, *, superclass: str = "cat", keys: bool = False) -> Concept:
-    """A concept that does something visible: random outputs, a target along a random direction of encodings."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(width: int) -> torch.Tensor:
-        return torch.randn(width, generator=generator)
-
-    width = base.text.width
-    values, target, embedding = draw(base.projections.total_width), draw(width), draw(width) * 0.1
-    s = draw(width)
-    learned_keys = draw(base.projections.total_width) if keys else None
-    first, *others = embedding.split(base.text.widths)
-    return Concept(values, target, first, s, superclass, learned_keys, others[0] if others else None)
-
-
-def concept_file(base: BaseModel, concept: Concept | None = None, **said: Any) -> ConceptFile:
-    """A concept as a training on this model would save it; ``said`` is what else the file says."""
-    return ConceptFile(
-        concept=concept or random_concept(base, 1, superclass="teddy bear"),
-        base_model=base.name,
-        encoder_fingerprint=base.fingerprint,
-        covariance_sha256=base.covariance_sha256,
-        layer_widths=base.projections.widths,
-        **said,
-    )
 
 
 def random_pictures(count: int, size: int = 16) -> list[Image.Image]:

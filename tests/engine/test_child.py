@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.engine.child_process import PATIENCE, ChildProcess
-from tests.engine.conftest import BUNDLED_CLIP, random_concept, random_pictures
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import BUNDLED_CLIP, random_pictures
 from tests.provenance import facts_of
 from workers import protocol
 from workers.engine.base_model import BaseModel

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch._dynamo.utils import counters
 
-from tests.engine.conftest import random_concept
+from tests.engine.concepts import random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.errors import EngineError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.engine.conftest import concept_file, random_concept
+from tests.engine.concepts import concept_file, random_concept
 from tests.engine.full_size import SD15, SDXL, FullSize
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import ConceptBaseMismatch, ConceptUnreadable, TrainingDiverged

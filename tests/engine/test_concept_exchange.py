@@ -6,7 +6,8 @@ from pathlib import Path
 
 from core.catalog.facts import ConceptSpace, read_facts
 from core.concepts import header
-from tests.engine.conftest import BUNDLED_MODEL, concept_file
+from tests.engine.concepts import concept_file
+from tests.engine.conftest import BUNDLED_MODEL
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion import concept
 from workers.engine.perfusion.concept import KeyLock

@@ -11,7 +11,8 @@ from safetensors import safe_open
 
 from core.concepts.header import MEDIA_TYPE
 from tests.concept_files import tensor_shapes
-from tests.engine.conftest import BUNDLED_MODEL, concept_file, random_concept
+from tests.engine.concepts import concept_file, random_concept
+from tests.engine.conftest import BUNDLED_MODEL
 from tests.engine.full_size import SD15, SDXL
 from workers.engine.base_model import BaseModel
 from workers.engine.perfusion.concept import FORMAT, KeyLock, concept_size_bytes

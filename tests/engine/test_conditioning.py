@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from tests.engine.conftest import random_concept
+from tests.engine.concepts import random_concept
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import random_concept
+from tests.engine.concepts import random_concept
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse

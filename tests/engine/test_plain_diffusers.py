@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lockstep.diffusers import Concepts, sampling
-from tests.engine.conftest import BUNDLED_MODEL, concept_file, random_concept
+from tests.engine.concepts import concept_file, random_concept
+from tests.engine.conftest import BUNDLED_MODEL
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest, generate

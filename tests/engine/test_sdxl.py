@@ -12,7 +12,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from tests.engine.conftest import concept_file, edit_json, load, random_pictures
+from tests.engine.concepts import concept_file
+from tests.engine.conftest import edit_json, load, random_pictures
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel

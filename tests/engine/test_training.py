@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import random_concept, random_pictures
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import random_pictures
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import Prompt
 from workers.engine.errors import (

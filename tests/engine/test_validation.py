@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from core.catalog.facts import ModelFacts
-from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, load, random_concept, random_pictures
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, load, random_pictures
 from tests.engine.test_training import Events, assert_same
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.student_file import save_student

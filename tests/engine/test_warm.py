@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import concept_file, random_concept
+from tests.engine.concepts import concept_file, random_concept
 from workers.engine.attention import Conditioning
 from workers.engine.base_model import BaseModel
 from workers.engine.byte_cache import ByteCache

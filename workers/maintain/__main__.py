@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,12 +37,6 @@ from workers.maintain.wakeup import WakeListener
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-
-class _How(TypedDict, total=False):
-    rest: Callable[[timedelta], Awaitable[None]]
-    is_routine: bool
-
 
 _THREADS = 8  # more than there are loops that wait for Postgres or the broker
 
@@ -84,9 +78,10 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
         await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
         async with open_sender(settings) as sender:
             ringer = Ringer(sessions, partial(ring, celery))
+            call = partial(asyncio.to_thread, ringer.run_once)
             reap = partial(reaper.run_once, sessions, jitter=random.random)
             yield (
-                _loop("ringer", 0.1, ringer.run_once, rest=wakeups.rest, is_routine=True),
+                Loop("ringer", timedelta(seconds=0.1), call, rest=wakeups.rest, is_routine=True),
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
@@ -100,9 +95,9 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
         engine.dispose()
 
 
-def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], **how: Unpack[_How]) -> Loop:
+def _loop(name: str, seconds: float, run_once: Callable[[], DataclassInstance], *, is_routine: bool = False) -> Loop:
     """A loop whose pass waits for Postgres or the broker, and so has a thread."""
-    return Loop(name, timedelta(seconds=seconds), partial(asyncio.to_thread, run_once), **how)
+    return Loop(name, timedelta(seconds=seconds), partial(asyncio.to_thread, run_once), is_routine=is_routine)
 
 
 def _register(sessions: sessionmaker[Session], settings: Settings) -> None:

@@ -22,7 +22,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DCondi
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.benchmarks.report import Op, Report
-from tests.benchmarks.serving.setup import plain_requests, random_concept
+from tests.benchmarks.serving.setup import plain_requests
+from tests.engine.concepts import random_concept
 from tests.engine.full_size import SD15
 from workers.engine import attention
 from workers.engine.attention import KeyValueProjections

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-import torch
 from PIL import Image
 
+from tests.engine.concepts import concept_file, random_concept
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse
 from workers.engine.generation import GenerationRequest, draw_in_batches
-from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.warm import WarmModel
 
 BATCH = 8
@@ -36,35 +35,12 @@ class Size:
 QUICK = Size(rounds=1, pictures=32, settled=16, concepts=8, single=3, backlog=16)
 
 
-def random_concept(base: BaseModel, seed: int) -> Concept:
-    """A concept of the size of a learned one: what it costs does not depend on its numbers."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(width: int, spread: float = 1.0) -> torch.Tensor:
-        return spread * torch.randn(width, generator=generator)
-
-    return Concept(
-        value_outputs=draw(base.projections.total_width),
-        target_input=draw(base.text.width),
-        embedding=draw(base.text.widths[0], 0.1),
-        superclass_encoding=draw(base.text.width),
-        superclass="cat",
-    )
-
-
 def write_concepts(base: BaseModel, folder: Path, count: int) -> list[Path]:
     """Write so many concept files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"concept-{number:03d}.safetensors" for number in range(count)]
     for number, path in enumerate(paths):
-        file = ConceptFile(
-            concept=random_concept(base, number),
-            base_model=base.name,
-            encoder_fingerprint=base.fingerprint,
-            covariance_sha256=base.covariance_sha256,
-            layer_widths=base.projections.widths,
-        )
-        file.save(path)
+        concept_file(base, random_concept(base, number)).save(path)
     return paths
 
 

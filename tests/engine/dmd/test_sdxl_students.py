@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import load, random_concept
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import load
 from tests.engine.dmd.pairs import draw_some_pairs
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.engine.conftest import load, random_concept
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import load
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse

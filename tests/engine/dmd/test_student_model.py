@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import load, random_concept
+from tests.engine.concepts import random_concept
+from tests.engine.conftest import load
 from workers.engine.base_model import BaseModel
 from workers.engine.conditioning import ConceptUse, Prompt
 from workers.engine.dmd.student import draw, seeded_noises
