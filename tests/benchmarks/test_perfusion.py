@@ -59,6 +59,7 @@ TOY = Size(
     steps=1,
     concept_steps=1,
     biases=(0.8,),
+    ablated_biases=(0.8,),
     temperatures=(0.05,),
 )
 STUDENT = MODELS / "storybook-student"
@@ -144,6 +145,7 @@ def test_settings_are_chosen_on_other_individuals_than_are_scored():
     assert {cell.individual for cell in scoring_cells(size, chosen)} == set(size.scored)
     assert {cell.seeds(size) for cell in search_cells(size)} == {2}
     assert {cell.stage: cell.seeds(size) for cell in scoring_cells(size, chosen)} == {SCORE: 4, ABLATION: 2, FEW: 4}
+    assert {cell.seeds(size, "bias 0.7") for cell in scoring_cells(size, chosen)} == {2}
     assert {len(method.grid) for method in METHODS.values()} == {8, 0}
     assert [name for name, method in METHODS.items() if not method.grid] == [
         "Perfusion, global",
@@ -180,7 +182,7 @@ def test_the_dials_default_is_the_models_own():
     size = Size(biases=(0.4, 0.55), temperatures=(0.1,))
     for lock in KeyLock:
         own = FACTS.gate_bias[lock.value]
-        assert bias_arms(size, lock) == {0.4: "bias 0.4", 0.55: "bias 0.55"} | {own: DEFAULT}
+        assert bias_arms(size.biases, lock) == {0.4: "bias 0.4", 0.55: "bias 0.55"} | {own: DEFAULT}
     cell = Cell(SCORE, WHOLE, {}, 0, 5)
     assert arms(size, cell) == {
         DEFAULT: {},
@@ -188,7 +190,7 @@ def test_the_dials_default_is_the_models_own():
         "bias 0.55": {"gate_bias": 0.55},
         "temperature 0.1": {"gate_temperature": 0.1},
     }
-    assert "temperature 0.1" not in arms(size, replace(cell, stage=ABLATION, method=SAME_PROMPTS))
+    assert list(arms(size, replace(cell, stage=ABLATION, method=SAME_PROMPTS))) == [DEFAULT, "bias 0.7", "bias 0.85"]
     assert list(arms(size, replace(cell, stage=SEARCH))) == [DEFAULT]
 
 
@@ -262,7 +264,15 @@ def test_results_are_kept_apart_by_all_that_they_depend_on(tmp_path: Path, monke
         replace(TOY, concept_steps=3),
         replace(TOY, wording_stride=3),
     ]
-    others = [folder(size) for size in (*sizes, replace(TOY, biases=(0.3,)), replace(TOY, temperatures=(0.3,)))]
+    others = [
+        folder(size)
+        for size in (
+            *sizes,
+            replace(TOY, biases=(0.3,)),
+            replace(TOY, ablated_biases=()),
+            replace(TOY, temperatures=(0.3,)),
+        )
+    ]
     judges = tmp_path / "judges"
     shutil.copytree(store.JUDGES, judges)
     (judges / "identity" / "config.json").write_text("{}")

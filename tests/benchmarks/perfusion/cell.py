@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -38,16 +38,18 @@ class Size:
     few_photos: int = 1
     wording_stride: int = 1
     seeds: int = 4
-    fewer_seeds: int = 2  # for what is only chosen by, or compared with itself
+    fewer_seeds: int = 2  # for what is only chosen by, or compared with itself, and along the dial
     steps: int = 25
     concept_steps: int | None = None
     biases: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0)  # a lower one paints all of a picture (dial.md)
+    ablated_biases: tuple[float, ...] = (0.7, 0.85)  # of these; beside the model's own
     temperatures: tuple[float, ...] = (0.05, 0.1, 0.15, 0.25)
 
     @property
     def of_a_cell(self) -> Mapping[str, object]:
         """Return what a cell's result depends on; the rest only says which cells there are."""
-        names = ("wording_stride", "seeds", "fewer_seeds", "steps", "concept_steps", "biases", "temperatures")
+        drawn = ("wording_stride", "seeds", "fewer_seeds", "steps", "concept_steps")
+        names = (*drawn, "biases", "ablated_biases", "temperatures")
         return {name: getattr(self, name) for name in names}
 
 
@@ -67,9 +69,9 @@ class Cell:
         told = json.dumps(asdict(self), sort_keys=True)
         return f"{self.stage}-{self.individual:02d}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
-    def seeds(self, size: Size) -> int:
+    def seeds(self, size: Size, arm: str = DEFAULT) -> int:
         """Return from how many seeds each wording is drawn."""
-        return size.seeds if self.stage in {SCORE, FEW} else size.fewer_seeds
+        return size.seeds if self.stage in {SCORE, FEW} and arm == DEFAULT else size.fewer_seeds
 
     @property
     def key_lock(self) -> KeyLock | None:
@@ -94,17 +96,18 @@ def arms(size: Size, cell: Cell) -> dict[str, dict[str, Any]]:
     drawn: dict[str, dict[str, Any]] = {DEFAULT: {}}
     if cell.key_lock is None or cell.stage not in {SCORE, ABLATION}:
         return drawn
-    drawn |= {arm: {"gate_bias": bias} for bias, arm in bias_arms(size, cell.key_lock).items() if arm != DEFAULT}
+    dialled = bias_arms(size.biases if cell.stage == SCORE else size.ablated_biases, cell.key_lock).items()
+    drawn |= {arm: {"gate_bias": bias} for bias, arm in dialled if arm != DEFAULT}
     if cell.stage == SCORE and cell.method == WHOLE:
         warmth = temperature_arms(size).items()
         drawn |= {arm: {"gate_temperature": temperature} for temperature, arm in warmth if arm != DEFAULT}
     return drawn
 
 
-def bias_arms(size: Size, lock: KeyLock) -> dict[float, str]:
+def bias_arms(biases: Sequence[float], lock: KeyLock) -> dict[float, str]:
     """Return the arm that is drawn at each bias, rising; the model's own is the default."""
     own = FACTS.gate_bias[lock.value]
-    return {bias: DEFAULT if bias == own else f"bias {bias:g}" for bias in sorted({*size.biases, own})}
+    return {bias: DEFAULT if bias == own else f"bias {bias:g}" for bias in sorted({*biases, own})}
 
 
 def temperature_arms(size: Size) -> dict[float, str]:

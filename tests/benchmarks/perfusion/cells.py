@@ -37,8 +37,10 @@ def _measure_by_teacher(bench: Bench, cell: Cell) -> Result:
     if made is None:
         scores = {arm: nothing() for arm in dials}
     else:
-        seeds = cell.seeds(bench.size)
-        scores = {arm: bench.score(cell.individual, made.dialled(**dial), seeds) for arm, dial in dials.items()}
+        scores = {
+            arm: bench.score(cell.individual, made.dialled(**dial), cell.seeds(bench.size, arm))
+            for arm, dial in dials.items()
+        }
         if made.file is not None and cell.keeps_concept:
             made.file.save(bench.store.concept(cell))
     told = {"cell": asdict(cell), "caption": _caption(bench, cell), "diverged": made is None, **cost, "scores": scores}

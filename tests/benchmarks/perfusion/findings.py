@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,16 +47,16 @@ class Findings:
     def lift_over(self, perfusion: str, rival: str, axes: Axes) -> Estimate:
         """Estimate how far a Perfusion's curve over the bias lies above a rival's point."""
         text, image = (values(self.of(rival), DEFAULT, axis) for axis in axes)
-        return lift(self._curve(self.of(perfusion), _lock(perfusion), axes), (text, image))
+        return lift(self._curve(perfusion, axes), (text, image))
 
     def lift_over_lock(self, perfusion: str, axes: Axes) -> Estimate:
         """Estimate how far the whole method's curve lies above that of another key lock."""
-        whole = self._curve(self.of(WHOLE), _lock(WHOLE), axes)
-        return lift_between(whole, self._curve(self.of(perfusion), _lock(perfusion), axes))
+        return lift_between(self._curve(WHOLE, axes), self._curve(perfusion, axes))
 
     def lift_over_ablation(self, name: str, axes: Axes) -> Estimate:
         """Estimate how far the curve with a part lies above that without it."""
-        one, other = (self._curve(results, _lock(WHOLE), axes) for results in self._with_and_without(name))
+        arms = bias_arms(self.size.ablated_biases, _lock(WHOLE)).values()
+        one, other = (_curve_of(results, arms, axes) for results in self._with_and_without(name))
         return lift_between(one, other)
 
     def difference(self, name: str, score: str) -> Estimate:
@@ -74,10 +74,13 @@ class Findings:
         found = self.of(WHOLE) if beside == WHOLE else self.of(beside, ABLATION)
         return [one for one in found if one["cell"]["individual"] in self.size.ablated], self.of(name, ABLATION)
 
-    def _curve(self, results: Sequence[Mapping[str, Any]], lock: KeyLock, axes: Axes) -> Curve:
-        text, image = axes
-        arms = bias_arms(self.size, lock).values()
-        return [(values(results, arm, text), values(results, arm, image)) for arm in arms]
+    def _curve(self, perfusion: str, axes: Axes) -> Curve:
+        return _curve_of(self.of(perfusion), bias_arms(self.size.biases, _lock(perfusion)).values(), axes)
+
+
+def _curve_of(results: Sequence[Mapping[str, Any]], arms: Iterable[str], axes: Axes) -> Curve:
+    text, image = axes
+    return [(values(results, arm, text), values(results, arm, image)) for arm in arms]
 
 
 def _lock(perfusion: str) -> KeyLock:

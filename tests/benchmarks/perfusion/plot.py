@@ -23,7 +23,7 @@ def draw_plot(findings: Findings, path: Path) -> None:
         for perfusion in PERFUSIONS:
             results, lock = findings.of(perfusion), METHODS[perfusion].key_lock
             assert lock is not None
-            arms = bias_arms(findings.size, lock).values()
+            arms = bias_arms(findings.size.biases, lock).values()
             _plot(side, [[mean_of(values(results, arm, axis)) for axis in (text, image)] for arm in arms], perfusion)
         for rival in RIVALS:
             point = [mean_of(values(findings.of(rival), DEFAULT, axis)) for axis in (text, image)]
