@@ -21,9 +21,11 @@ from workers.engine.storybook.drawing import load_model
 from workers.engine.storybook.scores import held_out
 
 WHOLE = "full"
-WORSE = ("no-regression", "no-matching")
 ONE_TO_ONE, FIVE_TO_ONE = "one-to-one", "no-regression"
-ABLATIONS = (WHOLE, *WORSE, ONE_TO_ONE)
+WORSE = {"no-matching": WHOLE, ONE_TO_ONE: "full-one-to-one"}
+"""What did without a part, and what is to be nearer to renders. DMD measures its regression at one update of the fake
+score for each of the student's; at five, DMD2 finds that it is not needed, and leaves it out."""
+ABLATIONS = (WHOLE, "no-matching", FIVE_TO_ONE, WORSE[ONE_TO_ONE], ONE_TO_ONE)
 
 _FIRST_PROMPT, _FIRST_REAL = 5 << 30, 5 << 33
 
@@ -83,11 +85,12 @@ def swing_of(record: Mapping[str, list[dict[str, float]]]) -> float:
 
 
 def _expect_signs(report: Report, swings: Mapping[str, float]) -> None:
-    for name in WORSE:
-        if {name, WHOLE} <= swings.keys():
-            figure = f"Frechet: {name} over {WHOLE}"
-            report.add(figure, report.figures[f"Frechet: {name}"] / report.figures[f"Frechet: {WHOLE}"])
-            report.expect(figure, ">=", 1)
+    for name, better in {**WORSE, FIVE_TO_ONE: WHOLE}.items():
+        if {name, better} <= swings.keys():
+            figure = f"Frechet: {name} over {better}"
+            report.add(figure, report.figures[f"Frechet: {name}"] / report.figures[f"Frechet: {better}"])
+            if name in WORSE:
+                report.expect(figure, ">=", 1)
     if {ONE_TO_ONE, FIVE_TO_ONE} <= swings.keys():
         report.add("swing: one to one over five to one", swings[ONE_TO_ONE] / max(swings[FIVE_TO_ONE], 1e-9))
         report.expect("swing: one to one over five to one", ">=", 1)

@@ -84,6 +84,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "no-regression": Recipe(replace(_SHORT, regression_weight=0.0)),
     "no-matching": Recipe(replace(_SHORT, matching_weight=0.0)),
     "one-to-one": Recipe(replace(_SHORT, regression_weight=0.0, critic_ratio=1)),
+    "full-one-to-one": Recipe(replace(_SHORT, critic_ratio=1)),
 }
 """What the recipe makes, each after what it starts from."""
 
