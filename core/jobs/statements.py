@@ -19,125 +19,20 @@ _ITEMS = bindparam("items", type_=JSONB)
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 _TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
 
-# --- enqueue ---------------------------------------------------------------------------------------------------
-
-# A tenant's first job in a pool makes its configuration and its standing in one go.
-JOIN_POOL = text("""
-    WITH joined AS (
-        INSERT INTO tenant_pools (pool, tenant_id, max_running) VALUES (:pool, :tenant_id, :max_running)
-        ON CONFLICT DO NOTHING)
-    INSERT INTO tenant_sched (pool, tenant_id) VALUES (:pool, :tenant_id) ON CONFLICT DO NOTHING
-""")
-
-# The foreign key holds the tenant's row FOR KEY SHARE until commit, which the claim's FOR UPDATE conflicts with
-# when it lets a tenant sleep; WAKE, a later statement with a newer snapshot, then sees whether it was let sleep.
-ENQUEUE = text("""
-    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
-    VALUES (:pool, :tenant_id, :sort_key, :job_id, :lane, :model_id, :cost_ms)
-""")
-
-# A worker is idle only where no tenant is awake, so what it must hear of at once passes here; a notification for every
-# job would make all commits queue up for one lock.
-WAKE = text("""
-    WITH note AS (
-        INSERT INTO sched_notes (pool, tenant_id, wake)
-        SELECT s.pool, s.tenant_id, true FROM tenant_sched s
-        WHERE NOT s.active AND (s.pool, s.tenant_id) IN (
-            SELECT j.pool, j.tenant_id FROM jobs j WHERE j.id = ANY (:ids))
-        RETURNING pool)
-    SELECT pg_notify('lockstep_wake', pool) FROM (SELECT DISTINCT pool FROM note) n
-""").bindparams(_IDS)
-
-PROMOTE = text("""
-    WITH due AS (
-        SELECT id FROM jobs
-        WHERE not_before <= lockstep_now() AND state = 'queued' AND pause_requested_at IS NULL AND NOT blocked
-        ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED),
-    promoted AS (
-        UPDATE jobs j SET not_before = NULL FROM due WHERE j.id = due.id
-        RETURNING j.id, j.pool, j.tenant_id, j.lane, j.model_id, j.cost_ms, j.created_at, j.priority)
-    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
-    SELECT pool, tenant_id, (extract(epoch FROM created_at) * 1000)::bigint - priority * :boost_ms,
-        id, lane, model_id, cost_ms
-    FROM promoted
-    RETURNING job_id
-""")
-
-# --- claim -----------------------------------------------------------------------------------------------------
-
-# One claim at a time per pool: the selection reads and writes every tenant's standing.
-LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
-
-FOLD_NOTES = text("""
-    WITH note AS (DELETE FROM sched_notes WHERE pool = :pool RETURNING tenant_id, wake, released, refund_ms),
-    total AS (
-        SELECT tenant_id, bool_or(wake) AS wake, sum(released) AS released, sum(refund_ms) AS refund_ms
-        FROM note GROUP BY tenant_id)
-    UPDATE tenant_sched s SET
-        active = s.active OR t.wake,
-        running = greatest(0, s.running - t.released),
-        -- A refund never reaches behind the pool's own time, and nobody wakes with credit.
-        vtime = greatest(p.vtime, s.vtime - t.refund_ms * 100 / c.weight)
-    FROM total t, pools p, tenant_pools c
-    WHERE s.pool = :pool AND s.tenant_id = t.tenant_id AND p.name = :pool
-      AND c.pool = s.pool AND c.tenant_id = s.tenant_id
-""")
-
-LEADERS = text("""
-    SELECT s.tenant_id, s.vtime, c.weight, c.max_running - s.running AS free
-    FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
-    WHERE s.pool = :pool AND s.active AND s.running < c.max_running AND s.tenant_id <> ALL (:passed_over)
-    ORDER BY s.vtime, s.tenant_id LIMIT :limit
-""").bindparams(bindparam("passed_over", type_=ARRAY(Text())))
-
-HEADS = text("""
-    SELECT job_id, tenant_id, lane, model_id, cost_ms, lockstep_now() - ready_at AS waited
-    FROM ready WHERE pool = :pool AND tenant_id = :tenant_id
-    ORDER BY sort_key, job_id LIMIT :limit
-""")
-
-LANE_HEADS = text("""
-    SELECT r.job_id, r.tenant_id, r.lane, r.model_id, r.cost_ms, lockstep_now() - r.ready_at AS waited
-    FROM unnest(:ids) AS t(tenant_id)
-    CROSS JOIN LATERAL (
-        SELECT * FROM ready WHERE pool = :pool AND tenant_id = t.tenant_id AND lane = :lane
-        ORDER BY sort_key, job_id LIMIT :limit) r
-    ORDER BY r.tenant_id, r.sort_key, r.job_id
-""").bindparams(_IDS)
-
-LET_SLEEP_LOCK = text("""
-    SELECT 1 FROM tenant_pools WHERE pool = :pool AND tenant_id = :tenant_id FOR UPDATE SKIP LOCKED
-""")
-
-LET_SLEEP = text("""
-    UPDATE tenant_sched SET active = false WHERE pool = :pool AND tenant_id = :tenant_id
-      AND NOT EXISTS (SELECT 1 FROM ready WHERE pool = :pool AND tenant_id = :tenant_id)
-""")
+# --- claim and return -------------------------------------------------------------------------------------------
 
 TAKE = text("""
     UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
         lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
     WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
+      AND key_place IS DISTINCT FROM 'waiting'
     RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
 """).bindparams(_IDS)
-
-UNQUEUE = text("DELETE FROM ready WHERE job_id = ANY (:ids)").bindparams(_IDS)
 
 OPEN_ATTEMPTS = text("""
     INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
     SELECT lease_token, id, tenant_id, attempt, worker_id FROM jobs WHERE id = ANY (:ids)
 """).bindparams(_IDS)
-
-CHARGE = text("""
-    WITH bill AS (
-        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM jobs
-        WHERE id = ANY (:ids) GROUP BY tenant_id)
-    UPDATE tenant_sched s SET running = s.running + b.jobs, vtime = s.vtime + greatest(1, b.cost_ms * 100 / c.weight)
-    FROM bill b, tenant_pools c
-    WHERE s.pool = :pool AND s.tenant_id = b.tenant_id AND c.pool = s.pool AND c.tenant_id = s.tenant_id
-""").bindparams(_IDS)
-
-ADVANCE_POOL = text("UPDATE pools SET vtime = greatest(vtime, :vtime) WHERE name = :pool")
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -268,24 +163,6 @@ BEAT = text("""
         warm_models = :warm_models
     WHERE id = :worker_id
 """).bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
-
-# Workers that wait for a doorbell in pools where a claim would find something: a queued job of a tenant that is
-# under its cap once the notes which the next claim folds in are counted.
-IDLE_WORKERS = text("""
-    WITH idle AS MATERIALIZED (
-        SELECT pool, id AS worker_id, heartbeat_at FROM workers
-        WHERE state = 'idle' AND heartbeat_at > lockstep_now() - :fresh),
-    runnable AS MATERIALIZED (
-        SELECT p.pool FROM (SELECT DISTINCT pool FROM idle) p
-        WHERE EXISTS (
-            SELECT 1 FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
-            WHERE s.pool = p.pool
-              AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id)
-              AND s.running - (
-                SELECT coalesce(sum(n.released), 0) FROM sched_notes n
-                WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id) < c.max_running))
-    SELECT pool, worker_id, heartbeat_at, lockstep_now() AS now FROM idle JOIN runnable USING (pool)
-""")
 
 FORGET_WORKERS = text("""
     UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent

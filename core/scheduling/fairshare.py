@@ -5,20 +5,33 @@ that was idle starts at the pool's own virtual time, so idling earns no credit. 
 its lane that can share its batch) are taken in the same order, each charged to its own tenant, so a flood cannot
 fill the seats beside a quiet tenant's job.
 
-Source: Goyal, Vin, Cheng 1996, "Start-time Fair Queuing". This module decides; ``execution.claim`` reads and writes.
+Source: Goyal, Vin, Cheng 1996, "Start-time Fair Queuing". This module decides; a `Queue` reads and writes: that of
+Postgres (``queue.py``), or one in memory that the simulator runs.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Protocol
 
 _WEIGHT_UNIT = 100  # a tenant of this weight pays its cost as it is
 PRIORITY_BOOST_MS = 60_000  # one priority class is worth a minute of waiting: age always wins in the end
 WARM_LOOK_AHEAD = 8  # how far down a tenant's own queue a warm model is looked for
 WARM_PATIENCE = timedelta(seconds=10)  # nobody waits longer than this for another's warm model
+COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
+
+
+class Priority(IntEnum):
+    """A class of jobs within a tenant; one above another is a head start, not a right of way."""
+
+    LOW = -1
+    NORMAL = 0
+    HIGH = 1
 
 
 @dataclass(frozen=True)
@@ -30,17 +43,70 @@ class Waiting:
     lane: str
     model_id: str
     cost_ms: int
+    sort_key: int
     waited: timedelta
 
 
 @dataclass(frozen=True)
 class Share:
-    """A tenant's standing: ``free`` is how many more of its jobs may run."""
+    """A tenant's standing: ``free`` is how many more of its jobs may run, no job of it sorts before ``head_key``."""
 
     tenant_id: str
     vtime: int
     weight: int
     free: int
+    head_key: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What to run next: the leader first, then its companions. ``passed_over`` were looked at and had nothing yet."""
+
+    vtime: int
+    jobs: Sequence[Waiting]
+    passed_over: Sequence[str] = ()
+
+
+class Queue(Protocol):
+    """What the selection asks of a pool's queue."""
+
+    def leaders(self, passed_over: Collection[str], limit: int) -> Sequence[Share]:
+        """Tenants that are awake, under their cap and not paused, least virtual time first."""
+
+    def heads(self, share: Share, limit: int) -> Sequence[Waiting]:
+        """A tenant's first jobs that may run."""
+
+    def lane_heads(self, lane: str, shares: Sequence[Share], limit: int) -> Sequence[Waiting]:
+        """The first jobs of a lane of each of these tenants, a tenant's in order."""
+
+    def let_sleep(self, share: Share) -> bool:
+        """Look past a tenant without work until it is woken; False for one whose next job is just being written."""
+
+
+def select_batch(queue: Queue, *, warm: frozenset[str], most: Callable[[str], int]) -> Batch | None:
+    """The next fair batch, None when nothing is runnable; ``most`` says how many jobs of a lane a worker takes."""
+    passed_over: list[str] = []
+    while shares := queue.leaders(passed_over, 1):
+        leading = shares[0]
+        heads = queue.heads(leading, WARM_LOOK_AHEAD)
+        if not heads:
+            if not queue.let_sleep(leading):
+                passed_over.append(leading.tenant_id)
+            continue
+        leader = choose_leader(heads, warm)
+        companions = _companions(queue, leader, most(leader.lane) - 1, passed_over)
+        return Batch(leading.vtime, [leader, *companions], passed_over)
+    return None
+
+
+def _companions(queue: Queue, leader: Waiting, room: int, passed_over: Collection[str]) -> list[Waiting]:
+    if room <= 0:
+        return []
+    shares = queue.leaders(passed_over, COMPANION_TENANTS)
+    queues: defaultdict[str, list[Waiting]] = defaultdict(list)
+    for job in queue.lane_heads(leader.lane, shares, room + 1):
+        queues[job.tenant_id].append(job)
+    return choose_companions(leader, shares, queues, room)
 
 
 def charge(cost_ms: int, weight: int) -> int:
