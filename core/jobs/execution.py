@@ -99,26 +99,21 @@ def claim(
         batch = select_batch(queue, warm=warm, most=most)
         if batch is None:
             return []
-        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, lease=lease)
         queue.advance(batch)
+        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, lease=lease)
         if claimed:
             return claimed
     return []
 
 
 def _take(session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
-    rows = session.execute(statements.TAKE, {"ids": ids, "worker_id": worker_id, "lease": lease}).all()
-    if not rows:
-        return []
+    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "lease": lease}
+    rows = {row.id: row for row in session.execute(statements.TAKE, values)}
     # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
     # by now it may have another one, from a resume.
-    taken = [row.id for row in rows]
-    queue.unqueue(taken)
-    session.execute(statements.OPEN_ATTEMPTS, {"ids": taken})
-    queue.charge(taken)
-    record(session, [Happening(job_id, Verb.STARTED) for job_id in taken])
-    order = {job_id: place for place, job_id in enumerate(ids)}
-    return _understood(session, sorted(rows, key=lambda row: order[row.id]))
+    queue.unqueue(list(rows))
+    queue.drop_stale([job_id for job_id in ids if job_id not in rows])
+    return _understood(session, [rows[job_id] for job_id in ids if job_id in rows])
 
 
 def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
@@ -197,9 +192,6 @@ def _lock(session: Session, tokens: Mapping[str, int]) -> dict[str, bool]:
     return {row.id: row.cancel_requested for row in rows}
 
 
-_VERBS = {JobState.SUCCEEDED: Verb.SUCCEEDED, JobState.FAILED: Verb.FAILED, JobState.CANCELED: Verb.CANCELED}
-
-
 def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
     """End jobs for good, with their events; returns the ids that were still ours."""
     items = [
@@ -216,9 +208,7 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
         for end in endings
     ]
     _lock(session, {end.job_id: end.token for end in endings})
-    moved = {row.id for row in session.execute(statements.FINISH, {"items": items})}
-    record(session, [Happening(end.job_id, _VERBS[end.state]) for end in endings if end.job_id in moved])
-    return moved
+    return set(session.execute(statements.FINISH, {"items": items}).scalars())
 
 
 def requeue(session: Session, returns: Sequence[Return]) -> set[str]:

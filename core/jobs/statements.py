@@ -19,20 +19,50 @@ _ITEMS = bindparam("items", type_=JSONB)
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 _TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
 
+# Writes an event for each job that `happened` holds as it now stands, with its number, and the deliveries that are owed
+# for it.
+_WRITE_EVENTS = """
+    written AS (
+        INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
+        SELECT 'evt_' || substr(id, 5) || lpad(event_sequence::text, 6, '0'), tenant_id, id, event_sequence,
+            kind || '.' || verb,
+            jsonb_strip_nulls(jsonb_build_object(
+                'id', id, 'object', kind, 'state', state, 'attempt', attempt,
+                'progress', progress, 'result', result, 'error', error)) || coalesce(extra, '{}')
+        FROM happened RETURNING id, tenant_id, type),
+    owed AS (
+        INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
+        SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
+        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
+          AND (e.event_types = '{}' OR w.type = ANY (e.event_types)))
+"""
+
 # --- claim and return -------------------------------------------------------------------------------------------
 
-TAKE = text("""
-    UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
-        lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
-      AND key_place IS DISTINCT FROM 'waiting'
-    RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
-""").bindparams(_IDS)
-
-OPEN_ATTEMPTS = text("""
-    INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
-    SELECT lease_token, id, tenant_id, attempt, worker_id FROM jobs WHERE id = ANY (:ids)
-""").bindparams(_IDS)
+# All that a claim changes but the queue itself, in one statement: each job's row is written once.
+TAKE = text(
+    """
+    WITH happened AS (
+        UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
+            lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now(),
+            event_sequence = event_sequence + 1
+        WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
+          AND key_place IS DISTINCT FROM 'waiting'
+        RETURNING id, tenant_id, kind, state, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms,
+            event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
+    opened AS (
+        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
+        SELECT token, id, tenant_id, attempt, :worker_id FROM happened),
+    bill AS (
+        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM happened GROUP BY tenant_id),
+    charged AS (
+        UPDATE tenant_sched s
+        SET running = s.running + b.jobs, vtime = s.vtime + greatest(b.jobs, b.cost_ms * 100 / s.weight)
+        FROM bill b WHERE s.pool = :pool AND s.tenant_id = b.tenant_id),
+"""
+    + _WRITE_EVENTS
+    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts FROM happened"
+).bindparams(_IDS)
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -77,8 +107,8 @@ _SETTLE = """
         FROM moved m WHERE a.token = m.token),
     noted AS (
         INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
-        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
-    SELECT id, paused FROM moved
+        SELECT pool, tenant_id, count(*), sum(cost_ms - (gpu_seconds * 1000)::bigint) FROM moved
+        GROUP BY pool, tenant_id)
 """
 
 FINISH = text(
@@ -90,12 +120,16 @@ FINISH = text(
     moved AS (
         UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL,
-            pause_requested_at = NULL
+            pause_requested_at = NULL, event_sequence = j.event_sequence + 1
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
-        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds, i.timings,
-            false AS paused),
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.gpu_seconds, i.timings,
+            j.kind, j.state, j.attempt, j.progress, j.result, j.error, j.event_sequence),
+    happened AS (SELECT *, state AS verb, NULL::jsonb AS extra FROM moved),
 """
     + _SETTLE
+    + ","
+    + _WRITE_EVENTS
+    + " SELECT id FROM moved"
 ).bindparams(_ITEMS)
 
 REQUEUE = text(
@@ -115,6 +149,7 @@ REQUEUE = text(
             NULL::jsonb AS timings, j.pause_requested_at IS NOT NULL AS paused),
 """
     + _SETTLE
+    + " SELECT id, paused FROM moved"
 ).bindparams(_ITEMS)
 
 EXPIRED_LEASES = text("""
@@ -133,24 +168,18 @@ def input_files(ids: Iterable[str]) -> Select[str, str, str]:
 
 # --- events -----------------------------------------------------------------------------------------------------
 
-# One event per job of `items`, numbered under the job's row lock, with the deliveries that are owed for it.
-RECORD_EVENTS = text("""
+# One event per job of `items`, numbered under the job's row lock.
+RECORD_EVENTS = text(
+    """
     WITH item AS (SELECT * FROM jsonb_to_recordset(:items) AS i(job_id text, verb text, extra jsonb)),
-    numbered AS (
+    happened AS (
         UPDATE jobs j SET event_sequence = j.event_sequence + 1 FROM item i WHERE j.id = i.job_id
-        RETURNING j.id AS job_id, j.tenant_id, j.event_sequence AS sequence, j.kind || '.' || i.verb AS type,
-            jsonb_strip_nulls(jsonb_build_object(
-                'id', j.id, 'object', j.kind, 'state', j.state, 'attempt', j.attempt,
-                'progress', j.progress, 'result', j.result, 'error', j.error)) || coalesce(i.extra, '{}') AS data),
-    written AS (
-        INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
-        SELECT 'evt_' || substr(job_id, 5) || lpad(sequence::text, 6, '0'), tenant_id, job_id, sequence, type, data
-        FROM numbered RETURNING id, tenant_id, type)
-    INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
-    SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
-    FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
-      AND (e.event_types = '{}' OR w.type = ANY (e.event_types))
-""").bindparams(_ITEMS)
+        RETURNING j.id, j.tenant_id, j.event_sequence, j.kind, j.state, j.attempt, j.progress, j.result, j.error,
+            i.verb, i.extra),
+"""
+    + _WRITE_EVENTS
+    + " SELECT id FROM written"
+).bindparams(_ITEMS)
 
 # --- workers ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ Postgres (``queue.py``), or one in memory that the simulator runs.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +23,8 @@ _WEIGHT_UNIT = 100  # a tenant of this weight pays its cost as it is
 PRIORITY_BOOST_MS = 60_000  # one priority class is worth a minute of waiting: age always wins in the end
 WARM_LOOK_AHEAD = 8  # how far down a tenant's own queue a warm model is looked for
 WARM_PATIENCE = timedelta(seconds=10)  # nobody waits longer than this for another's warm model
-COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
+NEAR_TENANTS = 16  # how many tenants, in virtual-time order, are looked at first
+COMPANION_TENANTS = 64  # and how many where those do not fill a batch
 
 
 class Priority(IntEnum):
@@ -86,27 +87,40 @@ class Queue(Protocol):
 def select_batch(queue: Queue, *, warm: frozenset[str], most: Callable[[str], int]) -> Batch | None:
     """The next fair batch, None when nothing is runnable; ``most`` says how many jobs of a lane a worker takes."""
     passed_over: list[str] = []
-    while shares := queue.leaders(passed_over, 1):
-        leading = shares[0]
-        heads = queue.heads(leading, WARM_LOOK_AHEAD)
-        if not heads:
+    while shares := queue.leaders(passed_over, NEAR_TENANTS):
+        for place, leading in enumerate(shares):
+            heads = queue.heads(leading, WARM_LOOK_AHEAD)
+            if heads:
+                leader = choose_leader(heads, warm)
+                companions = _companions(queue, leader, shares[place:], most(leader.lane) - 1, passed_over)
+                return Batch(leading.vtime, [leader, *companions], passed_over)
             if not queue.let_sleep(leading):
                 passed_over.append(leading.tenant_id)
-            continue
-        leader = choose_leader(heads, warm)
-        companions = _companions(queue, leader, most(leader.lane) - 1, passed_over)
-        return Batch(leading.vtime, [leader, *companions], passed_over)
     return None
 
 
-def _companions(queue: Queue, leader: Waiting, room: int, passed_over: Collection[str]) -> list[Waiting]:
+def _companions(
+    queue: Queue, leader: Waiting, near: Sequence[Share], room: int, passed_over: Collection[str]
+) -> list[Waiting]:
+    """The leader's companions: from the tenants next to it if they fill the batch, else from more of them."""
     if room <= 0:
         return []
-    shares = queue.leaders(passed_over, COMPANION_TENANTS)
-    queues: defaultdict[str, list[Waiting]] = defaultdict(list)
-    for job in queue.lane_heads(leader.lane, shares, room + 1):
-        queues[job.tenant_id].append(job)
-    return choose_companions(leader, shares, queues, room)
+    depth = max(2, 2 * (room + 1) // len(near))
+    queues = _by_tenant(queue.lane_heads(leader.lane, near, depth))
+    chosen = choose_companions(leader, near, queues, room)
+    taken = Counter(job.tenant_id for job in (leader, *chosen))
+    is_cut = any(len(jobs) == depth <= taken[tenant_id] for tenant_id, jobs in queues.items())
+    if (len(chosen) == room and not is_cut) or (len(near) < NEAR_TENANTS and not is_cut):
+        return chosen
+    shares = near if len(near) < NEAR_TENANTS else queue.leaders(passed_over, COMPANION_TENANTS)
+    return choose_companions(leader, shares, _by_tenant(queue.lane_heads(leader.lane, shares, room + 1)), room)
+
+
+def _by_tenant(jobs: Sequence[Waiting]) -> dict[str, list[Waiting]]:
+    queues: dict[str, list[Waiting]] = {}
+    for job in jobs:
+        queues.setdefault(job.tenant_id, []).append(job)
+    return queues
 
 
 def charge(cost_ms: int, weight: int) -> int:

@@ -1,4 +1,4 @@
-"""The queue of a pool in Postgres, as the selection asks of it and as a claim settles it; under the pool's lock."""
+"""The queue of a pool in Postgres, as the selection asks of it; under the pool's lock."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class SqlQueue:
 
     def __init__(self, session: Session, pool: str) -> None:
         """Take the pool's lock until commit, and fold in what was noted since the last claim."""
+        self.pool = pool
         self._session = session
         self._pool = {"pool": pool}
         session.execute(statements.LOCK_POOL, self._pool)
@@ -54,12 +55,14 @@ class SqlQueue:
         return True
 
     def unqueue(self, job_ids: Sequence[str]) -> None:
-        """Take jobs out of the queue."""
-        self._session.execute(statements.UNQUEUE, {"ids": list(job_ids)})
+        """Take jobs that were claimed out of the queue."""
+        if job_ids:
+            self._session.execute(statements.UNQUEUE, {"ids": list(job_ids)})
 
-    def charge(self, job_ids: Sequence[str]) -> None:
-        """Charge each job that was taken to its tenant, and count it as running."""
-        self._session.execute(statements.CHARGE, {**self._pool, "ids": list(job_ids)})
+    def drop_stale(self, job_ids: Sequence[str]) -> None:
+        """Take out what can never be claimed, should there be any, or its tenant would lead in vain for ever."""
+        if job_ids:
+            self._session.execute(statements.DROP_STALE, {"ids": list(job_ids)})
 
     def advance(self, batch: Batch) -> None:
         """Move the pool's time on to that of the batch's leader."""

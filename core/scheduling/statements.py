@@ -91,6 +91,11 @@ ADMIT_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('lockstep'), hasht
 
 UNQUEUE = text("DELETE FROM ready WHERE job_id = ANY (:ids)").bindparams(_IDS)
 
+# Rows of jobs that do not wait; nothing of ours leaves any.
+DROP_STALE = text("""
+    DELETE FROM ready r USING jobs j WHERE r.job_id = ANY (:ids) AND j.id = r.job_id AND j.state <> 'queued'
+""").bindparams(_IDS)
+
 # --- claim -----------------------------------------------------------------------------------------------------
 
 # One claim at a time per pool: the selection reads and writes every tenant's standing.
@@ -163,15 +168,6 @@ MOVE_HEAD = text("""
         WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id AND r.sort_key >= s.head_key), s.head_key)
     WHERE pool = :pool AND tenant_id = :tenant_id
 """)
-
-CHARGE = text("""
-    WITH bill AS (
-        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM jobs
-        WHERE id = ANY (:ids) GROUP BY tenant_id)
-    UPDATE tenant_sched s
-    SET running = s.running + b.jobs, vtime = s.vtime + greatest(b.jobs, b.cost_ms * 100 / s.weight)
-    FROM bill b WHERE s.pool = :pool AND s.tenant_id = b.tenant_id
-""").bindparams(_IDS)
 
 ADVANCE_POOL = text("UPDATE pools SET vtime = :vtime WHERE name = :pool AND vtime < :vtime")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import URL, text
@@ -119,10 +119,10 @@ class Backlog:
         with self.owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
 
-    def one(self, sql: str, **values: Any) -> Mapping[str, Any]:
+    def one(self, sql: str, **values: Any) -> dict[str, Any]:
         """Return a query's one row."""
         with self.owner.begin() as connection:
-            return connection.execute(text(sql), values).mappings().one()
+            return dict(connection.execute(text(sql), values).mappings().one())
 
     def _params(self, *, steps: int = 1, n: int = 1) -> GenerationParams:
         wanted = {"prompt": "a cat", "steps": steps, "n": n, "guidance": 1, "seed": 1, "width": 64, "height": 64}

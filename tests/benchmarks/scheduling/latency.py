@@ -71,8 +71,8 @@ class Starts:
 
     def all(self, count: int, patience: float = 300.0) -> list[float]:
         """Wait for so many."""
-        until(lambda: int(self._broker.llen(STARTS)) >= count, seconds=patience)  # type: ignore[arg-type]
-        return [float(told) for told in self._broker.lrange(STARTS, 0, -1)]  # type: ignore[union-attr]
+        until(lambda: int(self._broker.llen(STARTS)) >= count, seconds=patience)
+        return [float(told) for told in self._broker.lrange(STARTS, 0, -1)]
 
     def clear(self) -> None:
         """Forget what was told."""
