@@ -50,6 +50,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.Conflict: 409,
     errors.NotCancelable: 409,
     errors.NotPausable: 409,
+    errors.NotRetryable: 409,
     errors.ModelNameTaken: 409,
     errors.ModelNotReady: 409,
     errors.ConceptNameTaken: 409,

@@ -90,6 +90,21 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, description="Attempts of a job before it fails for good.")
     batch_size: int = Field(default=8, description="Most generations one claim takes into a batch.")
     cohort_size: int = Field(default=4, ge=1, description="Most trainings of one model that run side by side.")
+    preempt_after_seconds: float = Field(
+        default=30.0, ge=0, description="How long a training or distillation runs before it makes way for generations."
+    )
+    preempt_most: int = Field(
+        default=3, ge=0, description="How often one job makes way for generations at most. 0: never."
+    )
+    keep_jobs_days: int = Field(
+        default=90, ge=0, description="How long jobs are kept that have ended, with their attempts. 0: for ever."
+    )
+    keep_events_days: int = Field(
+        default=30, ge=0, description="How long events and their deliveries are kept. 0: as long as their jobs."
+    )
+    keep_files_days: int = Field(
+        default=0, ge=0, description="How long pictures and previews that jobs made are kept. 0: for ever."
+    )
     tenant_max_running: int = Field(default=16, description="Most jobs of one tenant running in a pool at once.")
 
     @field_validator("webhook_allow", "models", mode="before")

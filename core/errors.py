@@ -15,7 +15,7 @@
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, NotPausable, IdempotencyInProgress
+    │   ├── NotCancelable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible
     │   └── ModelNameTaken, ModelNotReady
@@ -196,6 +196,12 @@ class NotPausable(Conflict):
     """The job has already ended, or is over too soon to be paused."""
 
     code = "not-pausable"
+
+
+class NotRetryable(Conflict):
+    """Only a job that failed, was canceled or expired is tried again, and only once."""
+
+    code = "not-retryable"
 
 
 class NotMovable(Conflict):

@@ -65,6 +65,8 @@ class JobBase(Resource):
     created_at: Time
     started_at: Time | None = Field(description="When the latest attempt began.")
     finished_at: Time | None
+    deadline_at: Time | None = Field(description="It expires if it still waits then, and is canceled if it runs.")
+    retry_of: str | None = Field(description="The job that did not succeed, of which this is another try.")
     priority: PriorityName = Field(description="Its class among its tenant's jobs.")
     attempt: int = Field(description="Attempts begun so far.")
     max_attempts: int
@@ -92,6 +94,8 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "deadline_at": job.deadline_at,
+        "retry_of": job.retry_of,
         "priority": Priority(job.priority).name.lower(),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,10 +25,11 @@ class QueueLimits:
     tenant_max_running: int
     api_key_id: str | None = None
     priority: Priority = Priority.NORMAL
+    cancel_after: timedelta | None = None  # the job's deadline, from its acceptance on
 
-    def of(self, api_key_id: str, priority: Priority) -> QueueLimits:
+    def of(self, api_key_id: str, priority: Priority, cancel_after: timedelta | None = None) -> QueueLimits:
         """The same, for one key's request."""
-        return replace(self, api_key_id=api_key_id, priority=priority)
+        return replace(self, api_key_id=api_key_id, priority=priority, cancel_after=cancel_after)
 
 
 async def submit(
@@ -39,6 +41,7 @@ async def submit(
     warnings: list[dict[str, Any]] | None = None,
     parent_id: str | None = None,
     blocked: bool = False,
+    retry_of: str | None = None,
 ) -> Job:
     """Write the job, its place in the queue and its first event. It exists once the caller commits.
 
@@ -64,7 +67,9 @@ async def submit(
         warnings=warnings or [],
         max_attempts=limits.max_attempts,
         parent_id=parent_id,
+        retry_of=retry_of,
         blocked=blocked,
+        deadline_at=None if limits.cancel_after is None else entry.now + limits.cancel_after,
         created_at=entry.now,
     )
     session.add(job)

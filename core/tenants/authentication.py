@@ -18,9 +18,13 @@ class Caller:
     key_id: str
     scopes: frozenset[str]
 
+    def may(self, scope: str) -> bool:
+        """Whether the key has the scope; ``admin`` includes every other."""
+        return bool(self.scopes & {scope, "admin"})
+
     def require(self, scope: str) -> None:
-        """Raise Forbidden unless the key has the scope; ``admin`` includes every other."""
-        if not self.scopes & {scope, "admin"}:
+        """Raise Forbidden unless the key has the scope."""
+        if not self.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}; the key has {', '.join(sorted(self.scopes)) or 'none'}.")
 
 

@@ -28,7 +28,7 @@ from core.logging import configure_logging
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import cleaner, families, forgetter, promoter, reaper
+from workers.maintain import cleaner, expirer, families, forgetter, preemptor, promoter, reaper
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
@@ -80,11 +80,19 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
             ringer = Ringer(sessions, partial(ring, celery))
             call = partial(asyncio.to_thread, ringer.run_once)
             reap = partial(reaper.run_once, sessions, jitter=random.random)
+            preempt = partial(
+                preemptor.run_once,
+                sessions,
+                least=timedelta(seconds=settings.preempt_after_seconds),
+                most=settings.preempt_most,
+            )
             yield (
                 Loop("ringer", timedelta(seconds=0.1), call, rest=wakeups.rest, is_routine=True),
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
+                _loop("expirer", 1, partial(expirer.run_once, sessions)),
+                _loop("preemptor", 1, preempt),
                 _loop("families", 1, partial(families.run_once, sessions)),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, partial(cleaner.run_once, sessions)),

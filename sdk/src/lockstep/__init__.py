@@ -19,6 +19,7 @@ from lockstep.errors import (
     WebhookRejected,
 )
 from lockstep.models import (
+    BulkResult,
     Concept,
     Distillation,
     DistillationResult,
@@ -32,6 +33,7 @@ from lockstep.models import (
     JobWarning,
     Model,
     Page,
+    Refusal,
     SafetyVerdict,
     Training,
     TrainingResult,
@@ -41,6 +43,7 @@ from lockstep.models import (
 from lockstep.retry import RetryPolicy
 
 __all__ = [
+    "BulkResult",
     "Concept",
     "Conflict",
     "ConnectionFailed",
@@ -64,6 +67,7 @@ __all__ = [
     "NotFound",
     "Page",
     "RateLimited",
+    "Refusal",
     "RetryPolicy",
     "SafetyVerdict",
     "ServerError",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,7 +19,8 @@ from rich.table import Table
 
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
-from lockstep.models import Event, Generation, Job
+from lockstep.jobs import JobFilter
+from lockstep.models import BulkResult, Event, Generation, Job
 from lockstep.resources import JobsOf
 
 app = typer.Typer(
@@ -187,6 +189,53 @@ def cancel(job_id: str) -> None:
         typer.echo(f"{job.id} {job.state if job.is_terminal else 'will stop'}")
 
 
+Kind = Annotated[str | None, typer.Option(help="Only jobs of this kind.")]
+State = Annotated[str | None, typer.Option(help="Only jobs in this state.")]
+OfModel = Annotated[str | None, typer.Option(help="Only jobs of this model.")]
+Since = Annotated[datetime | None, typer.Option(help="Only jobs accepted then or later.")]
+Before = Annotated[datetime | None, typer.Option(help="Only jobs accepted before.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
+
+
+@jobs.command()
+def retry(job_id: str) -> None:
+    """Try a job again that failed, was canceled or expired."""
+    with Lockstep() as lockstep:
+        typer.echo(lockstep.jobs.retry(job_id).id)
+
+
+@jobs.command()
+def cancel_many(
+    *,
+    kind: Kind = None,
+    state: State = None,
+    model: OfModel = None,
+    since: Since = None,
+    before: Before = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Cancel every job of a filter."""
+    chosen = _chosen(kind, state, model, since, before)
+    with Lockstep() as lockstep:
+        _deal(partial(lockstep.jobs.cancel_many, **chosen), "canceled", dry_run=dry_run)
+
+
+@jobs.command()
+def retry_many(
+    *,
+    kind: Kind = None,
+    state: State = None,
+    model: OfModel = None,
+    since: Since = None,
+    before: Before = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Try every job of a filter again that did not succeed and was not tried again yet."""
+    chosen = _chosen(kind, state, model, since, before)
+    with Lockstep() as lockstep:
+        _deal(partial(lockstep.jobs.retry_many, **chosen), "tried again", dry_run=dry_run)
+
+
 @concepts.command("list")
 def list_concepts(limit: Limit = 20) -> None:
     """Show the newest concepts."""
@@ -221,6 +270,32 @@ def import_concept(
     """Make a concept, or a version of one, from a concept file."""
     with Lockstep() as lockstep:
         typer.echo(lockstep.concepts.import_file(file, concept=name, base_model=base_model).id)
+
+
+def _chosen(
+    kind: str | None, state: str | None, model: str | None, since: datetime | None, before: datetime | None
+) -> JobFilter:
+    """The filter; times that were typed without a zone are local ones."""
+    return {
+        "kind": kind,
+        "state": state,
+        "model": model,
+        "created_after": None if since is None else since.astimezone(),
+        "created_before": None if before is None else before.astimezone(),
+    }
+
+
+def _deal(act: Callable[..., BulkResult], done: str, *, dry_run: bool) -> None:
+    """Call again while there are more and some of them can be dealt with; say what became of all."""
+    count, has_more = 0, True
+    while has_more:
+        told = act(dry_run=dry_run)
+        count += told.count
+        has_more = told.has_more and told.count > 0 and not dry_run
+        for refusal in told.refused:
+            typer.echo(f"{refusal.id}: {refusal.message}", err=True)
+    more = " or more" if dry_run and told.has_more else ""
+    typer.echo(f"{count}{more} {'would be ' if dry_run else ''}{done}")
 
 
 def _values(typed: str | None) -> list[float] | None:

@@ -43,16 +43,20 @@ class Generations(JobsOf[Generation]):
         n: int | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        cancel_after: int | str | None = None,
         **drawing: Unpack[Drawing],
     ) -> Generation:
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
         ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``. ``wait`` asks the server to hold its
-        answer for up to that many seconds (55 at most), until the job has ended.
+        answer for up to that many seconds (55 at most), until the job has ended. ``cancel_after`` is how long the job
+        is wanted: seconds, or a duration such as ``"5m"``.
         """
         body = _body(prompt, drawing) | {"n": n}
-        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
+        answer = self._transport.post(
+            self._path, body, idempotency_key=idempotency_key, wait=wait, cancel_after=cancel_after
+        )
         return Generation.model_validate(answer.json())
 
     def sweep(

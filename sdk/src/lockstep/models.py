@@ -95,11 +95,33 @@ class Job(Resource):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    retry_of: str | None = None
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
         return self.state in _TERMINAL
+
+
+class Refusal(Resource):
+    """A job that was not tried again, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class BulkResult(Resource):
+    """What became of the oldest jobs of a filter: ``ids`` of those canceled, of the new ones, or in a dry run of those
+    that it would be. ``has_more``: another call deals with the next.
+    """
+
+    dry_run: bool
+    count: int
+    ids: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+    has_more: bool
 
 
 class TrainingResult(Resource):

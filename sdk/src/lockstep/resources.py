@@ -166,13 +166,6 @@ class PausableJobsOf(JobsOf[J]):
         return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/resume").json())
 
 
-class Jobs(JobsOf[Job]):
-    """Jobs of every kind."""
-
-    _path = "/v1/jobs"
-    _kind = Job
-
-
 class Trainings(PausableJobsOf[Training]):
     """Jobs that learn a concept from pictures."""
 
@@ -192,12 +185,13 @@ class Trainings(PausableJobsOf[Training]):
         flip: bool | None = None,
         continue_from: int | None = None,
         idempotency_key: str | None = None,
+        cancel_after: int | str | None = None,
     ) -> Training:
         """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
 
         ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
-        ``continue_from`` is a version to go on from: its pictures are learned from as well. What is left out, the
-        server decides.
+        ``continue_from`` is a version to go on from: its pictures are learned from as well. ``cancel_after`` is how
+        long it is wanted: seconds, or a duration such as ``"1h30m"``. What is left out, the server decides.
         """
         body = {
             "concept": concept,
@@ -210,7 +204,8 @@ class Trainings(PausableJobsOf[Training]):
             "flip": flip,
             "continue_from": continue_from,
         }
-        return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+        return Training.model_validate(answer.json())
 
 
 class Distillations(PausableJobsOf[Distillation]):
@@ -229,12 +224,13 @@ class Distillations(PausableJobsOf[Distillation]):
         steps: int | None = None,
         seed: int | None = None,
         idempotency_key: str | None = None,
+        cancel_after: int | str | None = None,
         **settings: Any,
     ) -> Distillation:
         """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
 
         ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
-        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``.
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``. ``cancel_after`` is how long it is wanted.
         """
         body = {
             "name": name,
@@ -245,7 +241,7 @@ class Distillations(PausableJobsOf[Distillation]):
             "seed": seed,
             **settings,
         }
-        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key)
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         return Distillation.model_validate(answer.json())
 
 

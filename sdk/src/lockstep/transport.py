@@ -54,6 +54,7 @@ class Transport:
         file: File | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        cancel_after: int | str | None = None,
         repeat: bool = True,
     ) -> httpx.Response:
         """Make something; with a ``file``, by a form. Every try carries the same idempotency key.
@@ -63,6 +64,8 @@ class Transport:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
+        if cancel_after is not None:
+            headers["Cancel-After"] = str(cancel_after)
         body = {"data": _given(json), "files": {"file": file}} if file is not None else {"json": _given(json)}
         return self._call("POST", path, repeat=repeat, headers=headers, **body)
 
