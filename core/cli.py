@@ -135,6 +135,27 @@ def set_safety(
         _say("Where a worker has no LOCKSTEP_SAFETY_CHECKER, as here, this tenant's generations will fail.")
 
 
+@admin.command()
+def set_retention(
+    tenant: str,
+    *,
+    jobs: Annotated[int | None, typer.Option(min=0, help="Days its ended jobs are kept.")] = None,
+    events: Annotated[int | None, typer.Option(min=0, help="Days its events are kept.")] = None,
+    files: Annotated[int | None, typer.Option(min=0, help="Days that what its jobs made is kept.")] = None,
+) -> None:
+    """Say how long a tenant's things are kept: 0 for ever, what is left out as the settings have it."""
+    from core.tenants import provisioning
+
+    with _owner_session() as session:
+        provisioning.set_retention(session, tenant, jobs=jobs, events=events, files=files)
+        named = {"jobs": jobs, "events": events, "files": files}
+        typer.echo("kept: " + ", ".join(f"{name} {_days(days)}" for name, days in named.items()))
+
+
+def _days(days: int | None) -> str:
+    return "as usual" if days is None else f"{days} days" if days else "for ever"
+
+
 def _run_demo(stack: Stack) -> int:
     """Run the demo against ``stack`` with a key of its own; its exit code."""
     from core.tenants import keys, provisioning

@@ -27,6 +27,7 @@ class File(Base):
         # What retention asks: which objects are still somebody's, what a job left, and what is old among what was made.
         Index("ix_files_key", "key"),
         Index("ix_files_job", "tenant_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        Index("ix_files_pairs", "id", postgresql_where=text("purpose = 'pairs'")),
         Index("ix_files_made", "tenant_id", "created_at", postgresql_where=text("purpose IN ('output', 'preview')")),
     )
 

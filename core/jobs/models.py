@@ -69,6 +69,11 @@ class Job(Base):
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
         ),
+        Index(
+            "ix_jobs_live_trainings",
+            "id",
+            postgresql_where=text("kind = 'training' AND state IN ('queued', 'running')"),
+        ),
         Index("ix_jobs_finished", "tenant_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index(

@@ -44,6 +44,17 @@ def set_safety(session: Session, tenant_id: str, policy: SafetyPolicy) -> None:
     _get(session, tenant_id).safety = policy
 
 
+def set_retention(
+    session: Session, tenant_id: str, *, jobs: int | None = None, events: int | None = None, files: int | None = None
+) -> None:
+    """How many days the tenant's ended jobs, its events and what its jobs made are kept; raises NotFound.
+
+    0 keeps for ever, None as the settings have it.
+    """
+    tenant = _get(session, tenant_id)
+    tenant.keep_jobs_days, tenant.keep_events_days, tenant.keep_files_days = jobs, events, files
+
+
 def _get(session: Session, tenant_id: str) -> Tenant:
     tenant = session.get(Tenant, tenant_id)
     if tenant is None:

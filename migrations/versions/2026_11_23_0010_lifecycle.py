@@ -37,6 +37,13 @@ def upgrade() -> None:
         ["tenant_id", "finished_at"],
         postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_jobs_live_trainings",
+        "jobs",
+        ["id"],
+        postgresql_where=sa.text("kind = 'training' AND state IN ('queued', 'running')"),
+    )
+    op.create_index("ix_files_pairs", "files", ["id"], postgresql_where=sa.text("purpose = 'pairs'"))
     for name in KEPT:
         op.add_column("tenants", sa.Column(name, sa.BigInteger(), nullable=True))
         op.create_check_constraint(op.f(f"ck_tenants_{name}"), "tenants", f"{name} >= 0")
@@ -60,14 +67,14 @@ def downgrade() -> None:
     for table in LARGE:
         op.execute(f"ALTER TABLE {table} RESET (autovacuum_vacuum_scale_factor)")
     op.drop_index("ix_concept_versions_file", "concept_versions")
-    for index in ("ix_files_made", "ix_files_job", "ix_files_key"):
+    for index in ("ix_files_pairs", "ix_files_made", "ix_files_job", "ix_files_key"):
         op.drop_index(index, "files")
     op.drop_index("ix_events_created", "events")
     op.create_index("ix_events_created", "events", ["created_at"])
     for name in KEPT:
         op.drop_constraint(op.f(f"ck_tenants_{name}"), "tenants")
         op.drop_column("tenants", name)
-    for index in ("ix_jobs_finished", "ix_jobs_deadline"):
+    for index in ("ix_jobs_live_trainings", "ix_jobs_finished", "ix_jobs_deadline"):
         op.drop_index(index, "jobs")
     for constraint in ("ck_jobs_yielding", "uq_jobs_tenant_id_retry_of", "fk_jobs_tenant_id_retry_of"):
         op.drop_constraint(op.f(constraint), "jobs")
