@@ -98,8 +98,13 @@ DROP_STALE = text("""
 
 # --- claim -----------------------------------------------------------------------------------------------------
 
-# One claim at a time per pool: the selection reads and writes every tenant's standing.
-LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
+# One claim at a time per pool: the selection reads and writes every tenant's standing. It looks at few rows of tables
+# whose statistics are always old: a plan that reads one of them whole would be chosen for what it held hours ago.
+LOCK_POOL = text("""
+    SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool)),
+        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+        set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)
+""")
 
 FOLD_NOTES = text("""
     WITH note AS (
