@@ -250,4 +250,4 @@ def test_no_race_strands_doubles_or_miscounts_a_job(raced: type[Races]) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(raced, settings=wanted)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(raced, settings=wanted)
