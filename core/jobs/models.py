@@ -90,6 +90,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     sort_key: Mapped[int]  # its place among its tenant's jobs: `fairshare.sort_key`
     cost_ms: Mapped[int]
+    start_estimate_ms: Mapped[int | None]  # the work ahead of it when it was submitted, of one in eight
     params: Mapped[dict[str, Any]]
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     progress: Mapped[dict[str, Any] | None]
@@ -121,6 +122,7 @@ class JobAttempt(Base):
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
         Index("ix_job_attempts_job", "tenant_id", "job_id"),
+        Index("ix_job_attempts_ended", "ended_at", "token", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
     token: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

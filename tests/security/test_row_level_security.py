@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core.db.engine import bind_tenant, sync_engine
 from core.db.tables import METADATA
 
-SHARED = {"pools", "workers"}  # nobody's
+SHARED = {"pools", "workers", "cost_estimates", "start_calibrations", "marks"}  # nobody's
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
 INSERTABLE = [
     "concepts",
