@@ -15,7 +15,7 @@
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, NotPausable, IdempotencyInProgress
+    │   ├── NotCancelable, NotPausable, NotMovable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible
     │   └── ModelNameTaken, ModelNotReady

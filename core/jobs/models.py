@@ -233,5 +233,7 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(server_default=text("'starting'"))
     device: Mapped[str | None]
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    drained_at: Mapped[datetime | None]  # set by an operator: it claims nothing more
+    drain_reason: Mapped[str | None]
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]

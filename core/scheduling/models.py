@@ -40,6 +40,19 @@ class StartCalibration(Base):
     within_high: Mapped[int]
 
 
+class AttemptTally(Base):
+    """How many attempts ended in one way, how long they took, and the GPU-seconds of the jobs that ended with them."""
+
+    __tablename__ = "attempt_tallies"
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int]
+    seconds: Mapped[float]
+    gpu_seconds: Mapped[float]
+
+
 class Mark(Base):
     """How far a loop of maintenance has read the attempts that ended."""
 

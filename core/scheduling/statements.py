@@ -129,13 +129,14 @@ FOLD_NOTES = text("""
 """)
 
 # Nobody who can be served stands behind the pool's own time: what lies there are dead entries of its index, which are
-# not read. A paused pool has no time, and so no leader.
+# not read. A paused pool has no time, and so no leader; for a drained worker there is none either.
 LEADERS = text("""
     SELECT tenant_id, vtime, weight, max_running - running AS free, head_key
     FROM tenant_sched
     WHERE pool = :pool AND active AND NOT paused AND running < max_running
       AND vtime >= (SELECT vtime FROM pools WHERE name = :pool AND paused_at IS NULL)
       AND tenant_id <> ALL (:passed_over)
+      AND NOT EXISTS (SELECT 1 FROM workers WHERE id = :worker_id AND drained_at IS NOT NULL)
     ORDER BY vtime, tenant_id LIMIT :limit
 """).bindparams(bindparam("passed_over", type_=ARRAY(Text())))
 
@@ -191,7 +192,7 @@ KEEP_UP = text("""
 IDLE_WORKERS = text("""
     WITH idle AS MATERIALIZED (
         SELECT pool, id AS worker_id, heartbeat_at FROM workers
-        WHERE state = 'idle' AND heartbeat_at > lockstep_now() - :fresh),
+        WHERE state = 'idle' AND drained_at IS NULL AND heartbeat_at > lockstep_now() - :fresh),
     open AS MATERIALIZED (
         SELECT name AS pool, vtime FROM pools
         WHERE paused_at IS NULL AND name IN (SELECT pool FROM idle)),
@@ -291,7 +292,10 @@ KEEP_START_ESTIMATE = text("""
 # `is_whole`: one attempt did it all, and its time is the job's. `is_first`: the job started when it could.
 ENDED_ATTEMPTS = text("""
     SELECT a.token, a.ended_at, j.pool, j.lane, j.kind, j.model_id, j.params, j.gpu_seconds, j.start_estimate_ms,
-        a.started_at - j.created_at AS waited,
+        a.started_at - j.created_at AS waited, a.outcome, a.ended_at - a.started_at AS took,
+        -- A job's time is counted with the attempt that ended it.
+        CASE WHEN j.state <> 'running' AND j.finished_at = a.ended_at THEN j.gpu_seconds ELSE 0 END
+            AS ended_gpu_seconds,
         a.outcome = 'succeeded' AND a.attempt = 1 AND j.attempt = 1 AND j.gpu_seconds > 0 AS is_whole,
         a.attempt = 1 AND a.token = (SELECT min(f.token) FROM job_attempts f WHERE f.tenant_id = a.tenant_id
             AND f.job_id = a.job_id) AS is_first
@@ -306,6 +310,13 @@ ENDED_ATTEMPTS = text("""
 MOVE_MARK = text("""
     INSERT INTO marks (name, at, token) VALUES (:name, :at, :token)
     ON CONFLICT (name) DO UPDATE SET at = excluded.at, token = excluded.token
+""")
+
+ADD_TO_TALLY = text("""
+    INSERT INTO attempt_tallies AS t (pool, kind, outcome, attempts, seconds, gpu_seconds)
+    VALUES (:pool, :kind, :outcome, :attempts, :seconds, :gpu_seconds)
+    ON CONFLICT (pool, kind, outcome) DO UPDATE SET attempts = t.attempts + excluded.attempts,
+        seconds = t.seconds + excluded.seconds, gpu_seconds = t.gpu_seconds + excluded.gpu_seconds
 """)
 
 COSTS = text("SELECT key, samples, log_mean FROM cost_estimates WHERE key = ANY (:keys)").bindparams(

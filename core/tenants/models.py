@@ -19,6 +19,7 @@ class Tenant(Base):
     id: Mapped[Name] = mapped_column(primary_key=True)
     name: Mapped[str]
     safety: Mapped[str] = mapped_column(server_default=text("'off'"))  # a SafetyPolicy
+    is_operator: Mapped[bool] = mapped_column(server_default=text("false"))  # its administrators run the deployment
     created_at: Mapped[CreatedAt]
 
 

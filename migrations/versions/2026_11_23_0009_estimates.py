@@ -1,4 +1,4 @@
-"""What jobs are learned to cost, when they are expected to start, and how well that is known."""
+"""What jobs are learned to cost and when they start; workers that an operator takes out of service."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
             WHERE j.state = 'running' AND j.pool = me.pool AND j.lease_until IS NOT NULL LIMIT 2000) r)
     SELECT own.jobs, coalesce((SELECT sum(jobs) FROM others), 0)::bigint, (SELECT count(*) FROM others),
         busy.cost_ms::bigint, (own.cost_ms + coalesce((SELECT sum(cost_ms) FROM others), 0))::bigint,
-        (SELECT count(*) FROM workers w WHERE w.pool = me.pool AND w.state IN ('starting', 'idle', 'busy')
+        (SELECT count(*) FROM workers w WHERE w.pool = me.pool AND w.state IN ('starting', 'idle', 'busy') AND w.drained_at IS NULL
             AND w.heartbeat_at > lockstep_now() - interval '30 seconds'),
         me.pool_paused_at IS NOT NULL,
         EXISTS (SELECT 1 FROM models m WHERE m.id = me.model_id AND m.paused_at IS NOT NULL),
@@ -65,7 +65,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM me CROSS JOIN own CROSS JOIN busy LEFT JOIN start_calibrations c ON c.pool = me.pool
 $$
 """
-TABLES = ("cost_estimates", "start_calibrations", "marks")
+TABLES = ("cost_estimates", "start_calibrations", "marks", "attempt_tallies")
 
 
 def upgrade() -> None:
@@ -89,12 +89,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pool", name=op.f("pk_start_calibrations")),
     )
     op.create_table(
+        "attempt_tallies",
+        sa.Column("pool", sa.Text(collation="C"), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("gpu_seconds", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["pool"], ["pools.name"], name=op.f("fk_attempt_tallies_pool")),
+        sa.PrimaryKeyConstraint("pool", "kind", "outcome", name=op.f("pk_attempt_tallies")),
+    )
+    op.create_table(
         "marks",
         sa.Column("name", sa.Text(collation="C"), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_marks")),
     )
+    op.add_column("workers", sa.Column("drained_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("workers", sa.Column("drain_reason", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("start_estimate_ms", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_job_attempts_ended", "job_attempts", ["ended_at", "token"], postgresql_where=sa.text("ended_at IS NOT NULL")
@@ -112,5 +125,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION queue_outlook(text)")
     op.drop_index("ix_job_attempts_ended", "job_attempts")
     op.drop_column("jobs", "start_estimate_ms")
+    for column in ("drain_reason", "drained_at"):
+        op.drop_column("workers", column)
     for table in TABLES:
         op.drop_table(table)
