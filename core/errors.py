@@ -15,7 +15,7 @@
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, NotPausable, NotRetryable, IdempotencyInProgress
+    │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible
     │   └── ModelNameTaken, ModelNotReady

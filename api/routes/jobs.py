@@ -16,12 +16,14 @@ from api.pagination import WantedPage
 from api.schemas.bulk import BulkResult, CancelJobs, RetryJob, RetryJobs
 from api.schemas.common import ListOf
 from api.schemas.jobs import Attempt, Job, JobWithAttempts, shown, with_attempts
+from api.schemas.why import Why
 from api.waiting import Wait
 from core.catalog.selection import get_model
 from core.control import verbs
 from core.control.bulk import Chosen, cancel_many, retry_many
 from core.events.feed import follow_job
 from core.jobs import models
+from core.jobs.outlook import outlook
 from core.jobs.reading import get_attempts, get_job
 from core.jobs.retrying import retry
 from core.jobs.states import JobKind, JobState
@@ -64,6 +66,12 @@ async def get_any_job(
     async with transactions() as session:
         attempts = [Attempt.of(attempt) for attempt in await get_attempts(session, job_id)]
         return with_attempts(await show(session, job, shown, server.urls), attempts)
+
+
+@router.get("/{job_id}/why")
+async def explain_job(job_id: str, _: Reader, session: TenantSession) -> Why:
+    """Say why a job waits, what would let it start, and when it may."""
+    return Why.of(await outlook(session, await get_job(session, job_id)))
 
 
 @router.post("/{job_id}/cancel")

@@ -92,7 +92,7 @@ def claim(
     At most ``room`` generations or ``cohort`` trainings. ``warm`` are the ids of models the worker holds. Serialised
     per pool by an advisory lock until commit.
     """
-    queue = SqlQueue(session, pool)
+    queue = SqlQueue(session, pool, worker_id)
 
     def most(lane: str) -> int:
         return cohort if is_training_lane(lane) else room

@@ -104,6 +104,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     sort_key: Mapped[int]  # its place among its tenant's jobs: `fairshare.sort_key`
     cost_ms: Mapped[int]
+    start_estimate_ms: Mapped[int | None]  # the work ahead of it when it was submitted, of one in eight
     params: Mapped[dict[str, Any]]
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     progress: Mapped[dict[str, Any] | None]
@@ -139,6 +140,7 @@ class JobAttempt(Base):
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
         Index("ix_job_attempts_job", "tenant_id", "job_id"),
+        Index("ix_job_attempts_ended", "ended_at", "token", postgresql_where=text("ended_at IS NOT NULL")),
         {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
     )
 
@@ -251,5 +253,7 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(server_default=text("'starting'"))
     device: Mapped[str | None]
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    drained_at: Mapped[datetime | None]  # set by an operator: it claims nothing more
+    drain_reason: Mapped[str | None]
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]

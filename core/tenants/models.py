@@ -24,6 +24,7 @@ class Tenant(Base):
     id: Mapped[Name] = mapped_column(primary_key=True)
     name: Mapped[str]
     safety: Mapped[str] = mapped_column(server_default=text("'off'"))  # a SafetyPolicy
+    is_operator: Mapped[bool] = mapped_column(server_default=text("false"))  # its administrators run the deployment
     # How long its things are kept; none: as the settings have it, 0: for ever.
     keep_jobs_days: Mapped[int | None]
     keep_events_days: Mapped[int | None]

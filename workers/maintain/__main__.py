@@ -29,7 +29,7 @@ from core.storage.s3 import ObjectStore
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import expirer, families, forgetter, preemptor, promoter, reaper
+from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper
 from workers.maintain.cleaner import Cleaner, Kept
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
@@ -98,6 +98,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("expirer", 1, partial(expirer.run_once, sessions)),
                 _loop("preemptor", 1, preempt),
                 _loop("families", 1, partial(families.run_once, sessions)),
+                _loop("learner", 10, partial(learner.run_once, sessions), is_routine=True),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, Cleaner(sessions, store, Kept.of(settings)).run_once),
                 _loop("sweeper", 300, Sweeper(sessions, store).run_once),

@@ -35,9 +35,11 @@ from lockstep.models import (
     Page,
     Refusal,
     SafetyVerdict,
+    StartEstimate,
     Training,
     TrainingResult,
     WebhookEndpoint,
+    Why,
     WithheldImage,
 )
 from lockstep.retry import RetryPolicy
@@ -71,6 +73,7 @@ __all__ = [
     "RetryPolicy",
     "SafetyVerdict",
     "ServerError",
+    "StartEstimate",
     "TooLarge",
     "Training",
     "TrainingResult",
@@ -78,6 +81,7 @@ __all__ = [
     "WaitTimedOut",
     "WebhookEndpoint",
     "WebhookRejected",
+    "Why",
     "WithheldImage",
     "webhooks",
 ]
