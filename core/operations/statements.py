@@ -75,7 +75,7 @@ MODEL = text("SELECT name, tenant_id, paused_at FROM models WHERE id = :model_id
 
 API_KEY = text("SELECT tenant_id, max_running FROM api_keys WHERE id = :api_key_id FOR UPDATE")
 
-JOB = text("SELECT tenant_id, priority, state FROM jobs WHERE id = :job_id FOR UPDATE")
+JOB = text("SELECT tenant_id, priority, state FROM jobs WHERE id = :job_id")
 
 DRAIN = text("""
     UPDATE workers SET drained_at = CASE WHEN :drained THEN coalesce(drained_at, lockstep_now()) END,

@@ -252,6 +252,12 @@ WAKE_ALL = text("""
     SELECT pg_notify('lockstep_wake', pool) FROM (SELECT DISTINCT pool FROM note) n
 """)
 
+# Before the job's row, as a claim holds them: it may have its hold of the tenant and wait for the job.
+SHARE_TENANT = text("""
+    SELECT 1 FROM tenant_pools c JOIN jobs j ON j.pool = c.pool AND j.tenant_id = c.tenant_id
+    WHERE j.id = :job_id FOR KEY SHARE OF c
+""")
+
 MOVE_JOB = text("""
     WITH moved AS (
         UPDATE jobs SET priority = :priority, sort_key = sort_key + (priority - :priority) * :boost_ms
