@@ -34,6 +34,7 @@ from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
 from workers.maintain.sender import open_sender
 from workers.maintain.wakeup import WakeListener
+from workers.maintain.watcher import Watcher
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -88,6 +89,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("families", 1, partial(families.run_once, sessions)),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
+                _loop("watcher", 60, Watcher(sessions).run_once),
             )
     finally:
         await wakeups.close()
