@@ -53,9 +53,12 @@ class Nemesis:
 
     def run(self) -> None:
         """Make every fault at its time, and end those that last; returns when all are over."""
-        started = time.monotonic()
+        started, possible = time.monotonic(), self.rig.possible()
         for fault in self.faults:
             self._heal_until(started + fault.at)
+            if fault.kind not in possible:
+                self.missed.append((fault.kind, "there is none here"))
+                continue
             try:
                 self._inject(fault)
             except (Nobody, ProcessLookupError, psutil.Error, psycopg.Error, redis.RedisError, OSError) as error:

@@ -48,7 +48,7 @@ class Load:
         self._tenants = {
             tenant: Tenant(tenant, key, random.Random(f"{seed} {k}")) for k, (tenant, key) in enumerate(keys.items())
         }
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="load")
+        self._thread = threading.Thread(target=self._run, name="load")
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self.begun = threading.Event()
@@ -78,6 +78,15 @@ class Load:
     def jobs(self) -> dict[str, dict[str, Any]]:
         """What was asked for, by the job that was promised."""
         return {job: body for tenant in self._tenants.values() for _, body, job in tenant.promises.values()}
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception as error:  # the run must end, and fail for it
+            self.contradictions.append(f"the customers broke: {error!r}")
+            self.begun.set()
+            self.silent.set()
+            raise
 
     async def _main(self) -> None:
         async with receiving() as receiver, httpx.AsyncClient(base_url=self._url, timeout=8, verify=False) as http:

@@ -10,9 +10,18 @@ from statistics import median
 
 from tests.chaos.faults import Done
 from tests.chaos.plan import Kind
-from tests.chaos.product import Try
 
 _BLAMED_SECONDS = 20.0  # after a fault, in which attempts that end were ended by it
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a job, in seconds of this machine's clock."""
+
+    job_id: str
+    started: float
+    ended: float
+    outcome: str
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Put the whole system to a seeded schedule of faults under load, heal it, and see what is true afterwards.
 
-    python -m tests.chaos.run --minutes 10 --seed 1 2 3 [--rival celery] [--json FILE]
+    python -m tests.chaos.run --minutes 10 --seed 1 2 3 [--rival celery] [--json FILE] [--logs FOLDER]
 
-Exits with 1 when anything was lost, doubled or broken; how long it took to recover is told, not judged.
+With a rival, the same seeds are put to that instead. Exits with 1 when anything was lost, doubled or broken; how long
+it took to recover is told, not judged.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.report import Report, print_table
 from tests.chaos.faults import Done, Nemesis
 from tests.chaos.plan import Kind, plan
-from tests.chaos.product import Try, product
-from tests.chaos.recovery import recoveries, summary
+from tests.chaos.product import Product, product
+from tests.chaos.recovery import Try, recoveries, summary
 from tests.chaos.rig import rig
+from tests.chaos.rival import Rival, rival
 from tests.engine.tiny import build_tiny_pipeline
 
 EVERY_SECONDS = 5.0
-_AFTERWARDS_SECONDS = 15.0  # of load after the last fault
+AFTERWARDS_SECONDS = 15.0  # of load after the last fault
 _PATIENCE_SECONDS = 400.0  # until everything has ended
-_HASTEN_SECONDS = 5.0
-_TOTALS = ("lost", "second results", "second charges")
 
 
 @dataclass
@@ -49,40 +50,48 @@ class Outcome:
     wrong: dict[str, list[str]] = field(default_factory=dict)
 
 
+SYSTEMS: Mapping[str, Callable[..., AbstractContextManager[Product | Rival]]] = {
+    "lockstep": product,
+    "celery": rival,
+}
+
+
 def endure(
-    seed: int, model: Path, *, seconds: float, every: float = EVERY_SECONDS, keep: Path | None = None
+    seed: int,
+    model: Path,
+    *,
+    seconds: float,
+    every: float = EVERY_SECONDS,
+    afterwards: float = AFTERWARDS_SECONDS,
+    system: str = "lockstep",
+    keep: Path | None = None,
 ) -> Outcome:
     """Run one seed from an empty system to its verdict; from the main thread."""
-    with rig(keep=keep) as stage, product(stage, model, seed=seed) as system:
-        nemesis = Nemesis(stage, plan(seed, seconds=seconds, every=every, kinds=stage.possible()))
+    with rig(keep=keep) as stage, SYSTEMS[system](stage, model, seed=seed) as tried:
+        nemesis = Nemesis(stage, plan(seed, seconds=seconds, every=every))
         thread = threading.Thread(target=nemesis.run, name="nemesis")
         thread.start()
         stage.watch(until=lambda: not thread.is_alive())
         healed = time.monotonic()
-        stage.watch(until=lambda: time.monotonic() > healed + _AFTERWARDS_SECONDS)
-        system.load.stop()
-        stage.watch(until=system.load.silent.is_set)
-        stopped = time.monotonic()
-        while not system.is_quiet() and time.monotonic() < stopped + _PATIENCE_SECONDS:
-            system.hasten_deliveries()
-            pause_over = time.monotonic() + _HASTEN_SECONDS
-            stage.watch(until=lambda: time.monotonic() > pause_over or system.is_quiet())  # noqa: B023 - used at once
+        stage.watch(until=lambda: time.monotonic() > healed + afterwards)
+        tried.load.stop()
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        stage.watch(until=lambda: tried.load.silent.is_set() or time.monotonic() > deadline)
+        stage.watch(until=lambda: tried.is_quiet() or time.monotonic() > deadline)
         quiet_after = time.monotonic() - healed
-        heard = system.load.heard
+        heard = tried.load.heard
         return Outcome(
             seed,
             nemesis.done,
             nemesis.missed,
-            system.load.accepted,
-            system.tries(),
-            Counter(
-                {row.state: row.jobs for row in system.rows("SELECT state, count(*) AS jobs FROM jobs GROUP BY 1")}
-            ),
-            system.load.acts,
-            system.load.deliveries,
-            system.load.deliveries - len(heard),
+            tried.load.accepted,
+            tried.tries(),
+            tried.states(),
+            tried.load.acts,
+            tried.load.deliveries,
+            tried.load.deliveries - len(heard),
             quiet_after,
-            system.verdict(),
+            tried.verdict(),
         )
 
 
@@ -91,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="of faults, for each seed")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--rival", choices=["celery"], help="what the seeds are put to in place of Lockstep")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and targets here")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of every part here")
     given = parser.parse_args(arguments)
@@ -99,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = build_tiny_pipeline(Path(folder) / "tiny")
         for seed in given.seed:
             keep = None if given.logs is None else given.logs / str(seed)
-            outcome = endure(seed, model, seconds=given.minutes * 60, keep=keep)
+            outcome = endure(seed, model, seconds=given.minutes * 60, system=given.rival or "lockstep", keep=keep)
             print_outcome(outcome)
             outcomes.append(outcome)
     report = Report()
@@ -151,7 +161,7 @@ def _sums(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 def _tell_recovery(report: Report, outcomes: Sequence[Outcome], per_kind: Counter[Kind]) -> None:
     found = [recoveries(outcome.done, outcome.accepted, outcome.tries) for outcome in outcomes]
-    rows = []
+    rows: list[list[str | float | int]] = []
     for kind in Kind:
         merged = {
             name: [seconds for one in found if kind in one for seconds in getattr(one[kind], name)]
@@ -160,7 +170,8 @@ def _tell_recovery(report: Report, outcomes: Sequence[Outcome], per_kind: Counte
         for name, seconds in merged.items():
             if seconds:
                 report.add(f"{kind}: longest seconds until {name}", max(seconds))
-        rows.append((kind, per_kind[kind], *(cell for name in merged for cell in summary(merged[name]))))
+        cells = [cell for name in merged for cell in summary(merged[name])]
+        rows.append([kind.value, per_kind[kind], *cells])
     columns = ("fault", "times", "accepting", "longest", "working", "longest", "work back", "longest")
     print_table("Seconds until it works again: median and longest of each kind", columns, rows)
 
