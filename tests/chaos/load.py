@@ -37,7 +37,7 @@ class Tenant:
     asked: int = 0
     promises: dict[str, tuple[str, dict[str, Any], str]] = field(default_factory=dict)  # by key: route, body, job
     open: set[str] = field(default_factory=set)
-    paused: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)  # at any time: a pause that was given up may still arrive late
 
 
 class Load:
@@ -112,7 +112,7 @@ class Load:
             self.acts[act] += 1
             await getattr(self, f"_{act}")(tenant)
             await asyncio.sleep(tenant.rng.expovariate(1 / _PAUSE_SECONDS))
-        for job in list(tenant.paused):
+        for job in sorted(tenant.paused):
             await self._resume(tenant, job)
 
     async def _generate(self, tenant: Tenant) -> None:
@@ -168,15 +168,14 @@ class Load:
         )
         if trainings:
             job = tenant.rng.choice(trainings)
+            tenant.paused.add(job)
             answer = await self._insist(tenant, f"/v1/trainings/{job}/pause")
             if answer.status_code == 200:
-                tenant.paused.add(job)
                 await asyncio.sleep(tenant.rng.uniform(1, 4))
                 await self._resume(tenant, job)
 
     async def _resume(self, tenant: Tenant, job: str) -> None:
         await self._insist(tenant, f"/v1/trainings/{job}/resume")  # or it has ended
-        tenant.paused.discard(job)
 
     async def _insist(self, tenant: Tenant, path: str, *, key: str | None = None, **content: Any) -> httpx.Response:
         """Send a POST until it is answered, as a client that keeps its keys does."""
