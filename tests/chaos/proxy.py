@@ -48,10 +48,11 @@ class Proxy:
         self._links: set[_Link] = set()
         self._cutting = False
 
-    async def listen(self) -> None:
+    async def listen(self) -> asyncio.Server:
         """Begin, on a free port."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
+        return server
 
     def swallow(self) -> list[_Link]:
         """Pass nothing on for the connections there are, and say nothing; return them."""
@@ -106,10 +107,11 @@ class Proxy:
 
 
 class Network:
-    """An event loop in a thread of its own, on which proxies and receivers live."""
+    """An event loop in a thread of its own, on which proxies live."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
 
@@ -120,7 +122,7 @@ class Network:
     def place(self, connect: Connect) -> Proxy:
         """A proxy before a server."""
         proxy = Proxy(connect)
-        self.run(proxy.listen())
+        self._servers.append(self.run(proxy.listen()))
         return proxy
 
     def reset(self, links: list[_Link]) -> None:
@@ -137,6 +139,8 @@ class Network:
         """Break everything."""
 
         async def cancel_all() -> None:
+            for server in self._servers:
+                server.close()
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()
