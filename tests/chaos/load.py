@@ -92,8 +92,7 @@ class Load:
         async with receiving() as receiver, httpx.AsyncClient(base_url=self._url, timeout=8, verify=False) as http:
             self._http = http
             mail = asyncio.create_task(self._read_mail(receiver))
-            for tenant in self._tenants.values():
-                await self._settle_in(tenant, receiver)
+            await asyncio.gather(*(self._settle_in(tenant, receiver) for tenant in self._tenants.values()))
             self.begun.set()
             await asyncio.gather(*map(self._live, self._tenants.values()))
             self.silent.set()

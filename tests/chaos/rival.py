@@ -31,6 +31,7 @@ from tests.chaos.rival_tasks import QUEUE, TASK, make_app
 _WORKERS = 2
 _MOST_OPEN = 80  # jobs of all tenants together, as many as Lockstep's may have
 _PAUSE_SECONDS = 2.5
+_FORGOTTEN_SECONDS = 60.0  # after which a customer no longer waits for a job before asking for another
 _SETTLED_SECONDS = 40.0  # without a message anywhere: longer than messages hide
 
 _TABLES = """
@@ -51,6 +52,7 @@ class RivalLoad:
     deliveries: int = 0
     heard: frozenset[str] = frozenset()
     silent: threading.Event = field(default_factory=threading.Event)
+    _promised_at: dict[str, float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _leaving: threading.Event = field(default_factory=threading.Event)
 
@@ -85,12 +87,14 @@ class RivalLoad:
                 self._ask(rng)
 
     def _open(self) -> int:
+        """Jobs that somebody waits for."""
         try:
             with self._direct.begin() as connection:
-                done = connection.execute(text("SELECT count(DISTINCT job_id) FROM rival_results")).scalar_one()
+                done = set(connection.execute(text("SELECT job_id FROM rival_results")).scalars())
         except SQLAlchemyError:
             return _MOST_OPEN
-        return len(self.jobs) - int(done)
+        since = time.time() - _FORGOTTEN_SECONDS
+        return sum(at > since and job not in done for job, at in list(self._promised_at.items()))
 
     def _ask(self, rng: random.Random) -> None:
         wanted = {"prompt": f"a {rng.choice(('cat', 'dog', 'bear'))}", "steps": rng.randint(2, 40)}
@@ -106,7 +110,8 @@ class RivalLoad:
                 self.acts["request broken"] += 1
                 time.sleep(rng.uniform(0.3, 1.5))
             else:
-                self.accepted.append((asked_at, time.time()))
+                self._promised_at[job_id] = time.time()
+                self.accepted.append((asked_at, self._promised_at[job_id]))
                 self.jobs[job_id] = wanted
                 return
 
@@ -118,7 +123,7 @@ class Rival:
         self.rig = rig
         self.load = load
         self._engine = create_engine(rig.direct.owner_dsn, pool_pre_ping=True)
-        self._busy_at = time.monotonic()
+        self._busy_at: float | None = None  # when a message was last seen, or looked for first
 
     def rows(self, sql: str) -> list[Any]:
         with self._engine.begin() as connection:
@@ -131,7 +136,7 @@ class Rival:
                 is_busy = any([client.llen(QUEUE), client.hlen("unacked")])
         except redis.RedisError:  # it is only just coming back
             is_busy = True
-        if is_busy:
+        if is_busy or self._busy_at is None:
             self._busy_at = time.monotonic()
         return time.monotonic() - self._busy_at > _SETTLED_SECONDS
 
