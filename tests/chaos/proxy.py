@@ -34,6 +34,7 @@ class _Link:
         self.speaking.set()
 
     def abort(self) -> None:
+        self.speaking.set()
         for writer in (self.near, self.far):
             writer.transport.abort()
 
@@ -64,6 +65,11 @@ class Proxy:
     def cut_commits(self, *, on: bool) -> None:
         """From now on, break a connection once the server has answered a commit, before the client hears of it."""
         self._cutting = on
+
+    def abort(self) -> None:
+        """Break every connection; on the network's loop."""
+        for link in list(self._links):
+            link.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -112,6 +118,7 @@ class Network:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._servers: list[asyncio.Server] = []
+        self._proxies: list[Proxy] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
 
@@ -122,6 +129,7 @@ class Network:
     def place(self, connect: Connect) -> Proxy:
         """A proxy before a server."""
         proxy = Proxy(connect)
+        self._proxies.append(proxy)
         self._servers.append(self.run(proxy.listen()))
         return proxy
 
@@ -130,7 +138,6 @@ class Network:
 
         def abort() -> None:
             for link in links:
-                link.speaking.set()
                 link.abort()
 
         self._loop.call_soon_threadsafe(abort)
@@ -138,16 +145,15 @@ class Network:
     def close(self) -> None:
         """Break everything."""
 
-        async def cancel_all() -> None:
+        async def end_all() -> None:
             for server in self._servers:
                 server.close()
-            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            for proxy in self._proxies:
+                proxy.abort()
+            await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
         with suppress(TimeoutError):
-            self.run(cancel_all())
+            self.run(end_all(), seconds=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -71,7 +71,7 @@ def endure(
     """Run one seed from an empty system to its verdict; from the main thread."""
     with rig(keep=keep) as stage, SYSTEMS[system](stage, model, seed=seed) as tried:
         nemesis = Nemesis(stage, plan(seed, seconds=seconds, every=every))
-        thread = threading.Thread(target=nemesis.run, name="nemesis")
+        thread = threading.Thread(target=nemesis.run, name="nemesis", daemon=True)
         thread.start()
         stage.watch(until=lambda: not thread.is_alive())
         healed = time.monotonic()
