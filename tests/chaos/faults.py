@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -120,17 +120,21 @@ def _stop_group(pid: Callable[[Rig, Fault, Done], int]) -> Callable[[Rig, Fault,
     def make(rig: Rig, fault: Fault, made: Done) -> Heal:
         leader = psutil.Process(pid(rig, fault, made))
         family = [leader, *leader.children(recursive=True)]
-        for process in family:
-            process.suspend()
+        _each(family, psutil.Process.suspend)
 
         def go_on() -> None:
-            for process in reversed(family):
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+            _each(reversed(family), psutil.Process.resume)
 
         return go_on
 
     return make
+
+
+def _each(family: Iterable[psutil.Process], act: Callable[[psutil.Process], None]) -> None:
+    """Do it to those that are still there: nobody may stay frozen because another one left."""
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            act(process)
 
 
 def _part(prefix: str) -> Callable[[Rig, Fault, Done], int]:

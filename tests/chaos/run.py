@@ -20,6 +20,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from tests.benchmarks.report import Report, print_table
 from tests.chaos.faults import Done, Nemesis
 from tests.chaos.plan import Kind, plan
@@ -52,6 +54,7 @@ class Outcome:
     wrong: dict[str, list[str]] = field(default_factory=dict)
 
 
+_OUTCOME = TypeAdapter(Outcome)
 SYSTEMS: Mapping[str, Callable[..., AbstractContextManager[Product | Rival]]] = {
     "lockstep": product,
     "celery": rival,
@@ -105,20 +108,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rival", choices=["celery"], help="what the seeds are put to in place of Lockstep")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and targets here")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of every part here")
+    parser.add_argument("--outcomes", type=Path, metavar="FOLDER", help="keep what each seed came to here, and go on")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # mounts and processes must not be left behind
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
         model = build_tiny_pipeline(Path(folder) / "tiny")
         for seed in given.seed:
-            keep = None if given.logs is None else given.logs / str(seed)
-            outcome = endure(seed, model, seconds=given.minutes * 60, system=given.rival or "lockstep", keep=keep)
+            outcome = _known(given.outcomes, seed)
+            if outcome is None:
+                keep = None if given.logs is None else given.logs / str(seed)
+                outcome = endure(seed, model, seconds=given.minutes * 60, system=given.rival or "lockstep", keep=keep)
+                _note(given.outcomes, outcome)
             print_outcome(outcome)
             outcomes.append(outcome)
     report = Report()
     tell(report, outcomes)
     report.finish(given.json)
     sys.exit(any(ids for outcome in outcomes for ids in outcome.wrong.values()))
+
+
+def _known(folder: Path | None, seed: int) -> Outcome | None:
+    """What a seed came to that was run before."""
+    file = None if folder is None else folder / f"{seed}.json"
+    return _OUTCOME.validate_json(file.read_bytes()) if file is not None and file.exists() else None
+
+
+def _note(folder: Path | None, outcome: Outcome) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{outcome.seed}.json").write_bytes(_OUTCOME.dump_json(outcome))
 
 
 def print_outcome(outcome: Outcome) -> None:
