@@ -69,9 +69,8 @@ class Rig:
         self.proxies: dict[str, Proxy] = {}
         self.clocks: dict[str, Clock] = {}
         self._clock_library = build_library(folder.path)
-        self.restarts: list[tuple[float, str]] = []
         self._units: dict[str, _Unit] = {}
-        self._supervisor = Supervisor(report=self._note, clock=time.monotonic)
+        self._supervisor = Supervisor(report=lambda _line: None, clock=time.monotonic)
 
     def start_servers(self) -> None:
         """Start the three servers and the proxies before them."""
@@ -166,9 +165,6 @@ class Rig:
             if not self.names(prefix):
                 missing |= kinds
         return tuple(kind for kind in Kind if kind not in missing)
-
-    def _note(self, line: str) -> None:
-        self.restarts.append((time.time(), line))
 
 
 _NEEDED = {"api": {Kind.KILL_API}, "maintain": {Kind.KILL_MAINTAIN, Kind.STOP_MAINTAIN}}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.run import endure
 
 FAULTS = 8
 
 
+@pytest.mark.timeout(600)  # a busy machine takes its time to start engines again
 def test_faults_under_load_lose_nothing_and_double_nothing(tiny_model: Path, tmp_path: Path):
     outcome = endure(8, tiny_model, seconds=2 * FAULTS, every=2, afterwards=3, keep=tmp_path / "logs")
     assert len(outcome.done) + len(outcome.missed) == FAULTS
