@@ -52,7 +52,7 @@ class RivalLoad:
     deliveries: int = 0
     heard: frozenset[str] = frozenset()
     silent: threading.Event = field(default_factory=threading.Event)
-    _promised_at: dict[str, float] = field(default_factory=dict)
+    promised_at: dict[str, float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _leaving: threading.Event = field(default_factory=threading.Event)
 
@@ -94,7 +94,7 @@ class RivalLoad:
         except SQLAlchemyError:
             return _MOST_OPEN
         since = time.time() - _FORGOTTEN_SECONDS
-        return sum(at > since and job not in done for job, at in list(self._promised_at.items()))
+        return sum(at > since and job not in done for job, at in list(self.promised_at.items()))
 
     def _ask(self, rng: random.Random) -> None:
         wanted = {"prompt": f"a {rng.choice(('cat', 'dog', 'bear'))}", "steps": rng.randint(2, 40)}
@@ -110,8 +110,8 @@ class RivalLoad:
                 self.acts["request broken"] += 1
                 time.sleep(rng.uniform(0.3, 1.5))
             else:
-                self._promised_at[job_id] = time.time()
-                self.accepted.append((asked_at, self._promised_at[job_id]))
+                self.promised_at[job_id] = time.time()
+                self.accepted.append((asked_at, self.promised_at[job_id]))
                 self.jobs[job_id] = wanted
                 return
 
@@ -160,7 +160,9 @@ class Rival:
         results = Counter(row.job_id for row in self.rows("SELECT job_id FROM rival_results"))
         store = ObjectStore.from_settings(self.rig.direct)
         return {
-            "accepted jobs that did not end": [job for job in self.load.jobs if job not in results],
+            "accepted jobs that did not end": [
+                f"{job} at {self.load.promised_at[job]:.1f}" for job in self.load.jobs if job not in results
+            ],
             "second results": [job for job, times in results.items() if times > 1],
             "second charges": [job for job, times in results.items() for _ in range(times - 1)],
             "objects missing or changed": [
