@@ -49,6 +49,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.Conflict: 409,
     errors.NotCancelable: 409,
+    errors.NotMovable: 409,
     errors.NotPausable: 409,
     errors.ModelNameTaken: 409,
     errors.ModelNotReady: 409,

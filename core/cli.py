@@ -122,6 +122,16 @@ def create_key(tenant: str, name: str = "operator's key") -> None:
 
 
 @admin.command()
+def make_operator(tenant: str, revoke: Annotated[bool, typer.Option(help="No longer.")] = False) -> None:
+    """Let a tenant's keys of scope `admin` run the deployment, through /v1/admin; see docs/operations.md."""
+    from core.tenants import provisioning
+
+    with _owner_session() as session:
+        provisioning.make_operator(session, tenant, is_operator=not revoke)
+        typer.echo(f"operator: {'no' if revoke else 'yes'}")
+
+
+@admin.command()
 def set_safety(
     tenant: str, policy: Annotated[SafetyPolicy, typer.Argument(help="What happens to its unsafe pictures.")]
 ) -> None:

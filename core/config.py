@@ -34,6 +34,11 @@ class Settings(BaseSettings):
         default=None,
         description="Postgres for workers and maintenance. Unset: the owner's URL with `SET ROLE lockstep_worker`.",
     )
+    operator_database_url: str | None = Field(
+        default=None,
+        description="Postgres for `/v1/admin`, as a role that sees all tenants. "
+        "Unset: the owner's URL with `SET ROLE lockstep_operator`.",
+    )
     broker_url: str = Field(
         default="redis://127.0.0.1:6379/0", description="Redis-protocol broker that carries the doorbells."
     )
@@ -129,6 +134,15 @@ class Settings(BaseSettings):
             _as_role(self.database_url, "lockstep_api")
             if self.api_database_url is None
             else _with_psycopg(self.api_database_url)
+        )
+
+    @property
+    def operator_dsn(self) -> URL:
+        """Postgres as the operators' role."""
+        return (
+            _as_role(self.database_url, "lockstep_operator")
+            if self.operator_database_url is None
+            else _with_psycopg(self.operator_database_url)
         )
 
     @property

@@ -15,7 +15,7 @@
     │   ├── WebhookTargetRefused
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, NotPausable, IdempotencyInProgress
+    │   ├── NotCancelable, NotPausable, NotMovable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible
     │   └── ModelNameTaken, ModelNotReady
@@ -196,6 +196,12 @@ class NotPausable(Conflict):
     """The job has already ended, or is over too soon to be paused."""
 
     code = "not-pausable"
+
+
+class NotMovable(Conflict):
+    """Only a job that waits in the queue can change its priority."""
+
+    code = "not-movable"
 
 
 class ModelNameTaken(Conflict):

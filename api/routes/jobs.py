@@ -12,9 +12,11 @@ from api.jobs import StateFilter, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.jobs import Attempt, Job, JobWithAttempts, shown, with_attempts
+from api.schemas.why import Why
 from api.waiting import Wait
 from core.control import verbs
 from core.events.feed import follow_job
+from core.jobs.outlook import outlook
 from core.jobs.reading import get_attempts, get_job
 from core.jobs.states import JobKind
 
@@ -52,6 +54,12 @@ async def get_any_job(
     async with transactions() as session:
         attempts = [Attempt.of(attempt) for attempt in await get_attempts(session, job_id)]
         return with_attempts(await show(session, job, shown, server.urls), attempts)
+
+
+@router.get("/{job_id}/why")
+async def explain_job(job_id: str, _: Reader, session: TenantSession) -> Why:
+    """Say why a job waits, what would let it start, and when it may."""
+    return Why.of(await outlook(session, await get_job(session, job_id)))
 
 
 @router.post("/{job_id}/cancel")

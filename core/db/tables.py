@@ -10,8 +10,10 @@ from core.db.base import Base
 from core.files import models as files
 from core.idempotency import models as idempotency
 from core.jobs import models as jobs
+from core.operations import models as operations
+from core.scheduling import models as scheduling
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (catalog, concepts, files, idempotency, jobs, tenants, webhooks)
+MODULES = (catalog, concepts, files, idempotency, jobs, operations, scheduling, tenants, webhooks)
 METADATA: MetaData = Base.metadata

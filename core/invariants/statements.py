@@ -17,6 +17,7 @@ STRANDED_JOBS = text("""
     WITH recent AS (SELECT * FROM jobs ORDER BY id DESC LIMIT :newest)
     SELECT j.id FROM recent j
     WHERE j.state = 'queued' AND j.not_before IS NULL AND j.pause_requested_at IS NULL AND NOT j.blocked
+      AND j.key_place IS DISTINCT FROM 'waiting'
       AND NOT EXISTS (SELECT 1 FROM ready r WHERE r.job_id = j.id)
     LIMIT :limit
 """)
@@ -26,7 +27,7 @@ FALSE_QUEUE_ROWS = text("""
     WITH queued AS (SELECT job_id, count(*) AS times FROM (SELECT job_id FROM ready LIMIT :newest) r GROUP BY job_id)
     SELECT q.job_id FROM queued q LEFT JOIN jobs j ON j.id = q.job_id
     WHERE j.id IS NULL OR q.times > 1 OR j.state <> 'queued' OR j.not_before IS NOT NULL
-       OR j.pause_requested_at IS NOT NULL OR j.blocked
+       OR j.pause_requested_at IS NOT NULL OR j.blocked OR j.key_place = 'waiting'
     LIMIT :limit
 """)
 
@@ -55,7 +56,7 @@ OVERDUE_JOBS = text("""
     SELECT id FROM jobs WHERE state = 'running' AND lease_until < lockstep_now() - :patience
     UNION ALL
     SELECT id FROM jobs WHERE not_before < lockstep_now() - :patience
-      AND state = 'queued' AND pause_requested_at IS NULL AND NOT blocked
+      AND state = 'queued' AND pause_requested_at IS NULL AND NOT blocked AND key_place IS DISTINCT FROM 'waiting'
     UNION ALL
     SELECT p.id FROM jobs p
     WHERE p.blocked AND NOT EXISTS (

@@ -17,11 +17,18 @@ class Caller:
     tenant_id: str
     key_id: str
     scopes: frozenset[str]
+    is_operator: bool = False
 
     def require(self, scope: str) -> None:
         """Raise Forbidden unless the key has the scope; ``admin`` includes every other."""
         if not self.scopes & {scope, "admin"}:
             raise Forbidden(f"This needs the scope {scope!r}; the key has {', '.join(sorted(self.scopes)) or 'none'}.")
+
+    def require_operator(self) -> None:
+        """Raise Forbidden unless this is an operator's key: one with the scope ``admin`` of a tenant of operators."""
+        self.require("admin")
+        if not self.is_operator:
+            raise Forbidden("This is for operators of the deployment.")
 
 
 async def authenticate(connection: AsyncConnection, key: str) -> Caller:
@@ -31,4 +38,4 @@ async def authenticate(connection: AsyncConnection, key: str) -> Caller:
     row = (await connection.execute(statements.RESOLVE_API_KEY, {"sha256": keys.digest(key)})).one_or_none()
     if row is None:
         raise Unauthenticated("The API key is unknown or revoked.")
-    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes))
+    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), row.is_operator)

@@ -39,6 +39,11 @@ def create_key(session: Session, tenant_id: str, name: str, scopes: frozenset[st
     return key
 
 
+def make_operator(session: Session, tenant_id: str, *, is_operator: bool = True) -> None:
+    """Let a tenant's administrators run the deployment, or no longer; raises NotFound."""
+    _get(session, tenant_id).is_operator = is_operator
+
+
 def set_safety(session: Session, tenant_id: str, policy: SafetyPolicy) -> None:
     """From the next batch on, judge the tenant's pictures by this policy; raises NotFound."""
     _get(session, tenant_id).safety = policy

@@ -9,7 +9,7 @@ from sqlalchemy import Select, select, text
 from core.tenants.models import Tenant
 
 # The one look across tenants: a function of the owner, for nobody's tenant is known before its key is.
-RESOLVE_API_KEY = text("SELECT key_id, tenant_id, scopes FROM resolve_api_key(:sha256)")
+RESOLVE_API_KEY = text("SELECT key_id, tenant_id, scopes, is_operator FROM resolve_api_key(:sha256)")
 
 
 def safety_policies(tenant_ids: Iterable[str]) -> Select[str, str]:

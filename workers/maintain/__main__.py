@@ -28,7 +28,7 @@ from core.logging import configure_logging
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import cleaner, families, forgetter, promoter, reaper
+from workers.maintain import cleaner, families, forgetter, learner, promoter, reaper
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
@@ -87,6 +87,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
                 _loop("families", 1, partial(families.run_once, sessions)),
+                _loop("learner", 10, partial(learner.run_once, sessions), is_routine=True),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
                 _loop("watcher", 60, Watcher(sessions).run_once),

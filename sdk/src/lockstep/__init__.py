@@ -33,9 +33,11 @@ from lockstep.models import (
     Model,
     Page,
     SafetyVerdict,
+    StartEstimate,
     Training,
     TrainingResult,
     WebhookEndpoint,
+    Why,
     WithheldImage,
 )
 from lockstep.retry import RetryPolicy
@@ -67,6 +69,7 @@ __all__ = [
     "RetryPolicy",
     "SafetyVerdict",
     "ServerError",
+    "StartEstimate",
     "TooLarge",
     "Training",
     "TrainingResult",
@@ -74,6 +77,7 @@ __all__ = [
     "WaitTimedOut",
     "WebhookEndpoint",
     "WebhookRejected",
+    "Why",
     "WithheldImage",
     "webhooks",
 ]

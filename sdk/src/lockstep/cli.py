@@ -180,6 +180,20 @@ def watch(job_id: str) -> None:
 
 
 @jobs.command()
+def why(job_id: str) -> None:
+    """Say why a job waits, and when it may start."""
+    with Lockstep() as lockstep:
+        told = lockstep.jobs.why(job_id)
+    typer.echo(f"{told.reason}: {told.detail}")
+    if told.position is not None:
+        typer.echo(f"place {told.position} among yours, about {told.jobs_ahead} jobs ahead")
+    if told.starts_in is not None:
+        typer.echo(f"likely within {told.starts_in.p50:.0f} s, almost surely within {told.starts_in.p90:.0f} s")
+    elif told.unblocked_by is not None:
+        typer.echo(f"unblocked by: {told.unblocked_by}")
+
+
+@jobs.command()
 def cancel(job_id: str) -> None:
     """Cancel a job."""
     with Lockstep() as lockstep:

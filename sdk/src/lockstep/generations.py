@@ -15,7 +15,7 @@ class Drawing(TypedDict, total=False):
     ``concepts`` are only needed to rename a concept or to change how it takes part, as in
     ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``format`` is ``"png"`` or ``"webp"``, and ``quality`` that of a
     WebP that may lose detail for a smaller file. ``metadata=False`` keeps what was asked for, such as the prompt, out
-    of the pictures' files.
+    of the pictures' files. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs.
     """
 
     concepts: Sequence[Mapping[str, Any]]
@@ -28,6 +28,7 @@ class Drawing(TypedDict, total=False):
     format: str | None
     quality: int | None
     metadata: bool | None
+    priority: str | None
 
 
 class Generations(JobsOf[Generation]):
@@ -48,7 +49,8 @@ class Generations(JobsOf[Generation]):
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
-        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``. ``wait`` asks the server to hold its
+        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``,
+        ``priority``. ``wait`` asks the server to hold its
         answer for up to that many seconds (55 at most), until the job has ended.
         """
         body = _body(prompt, drawing) | {"n": n}

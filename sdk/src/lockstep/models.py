@@ -181,6 +181,28 @@ class Generation(Job):
     result: GenerationResult | None = None
 
 
+class StartEstimate(Resource):
+    """By when half, and nine tenths, of such jobs have started: seconds from now."""
+
+    p50: float
+    p90: float
+
+
+class Why(Resource):
+    """Why a job waits: a code, the reason in words, and what would let it start.
+
+    ``position`` counts its tenant's own jobs from 1; ``starts_in`` is None where nobody can know.
+    """
+
+    reason: str
+    detail: str
+    unblocked_by: str | None = None
+    position: int | None = None
+    jobs_ahead: int | None = None
+    tenants_ahead: int | None = None
+    starts_in: StartEstimate | None = None
+
+
 class Event(Resource):
     """Something that happened to a job, once; the same on the stream, in the list and in webhooks."""
 

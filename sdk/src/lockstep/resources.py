@@ -20,6 +20,7 @@ from lockstep.models import (
     Resource,
     Training,
     WebhookEndpoint,
+    Why,
 )
 from lockstep.transport import Transport
 
@@ -124,6 +125,10 @@ class JobsOf(_Resources, Generic[J]):
         """End a queued job, or ask the worker of a running one to stop."""
         return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/cancel").json())
 
+    def why(self, job_id: str) -> Why:
+        """Say why a job waits, what would let it start, and when it may."""
+        return Why.model_validate(self._transport.get(f"/v1/jobs/{job_id}/why").json())
+
     def events(self, job_id: str, *, after: str | None = None, timeout: float | None = None) -> Iterator[Event]:
         """The job's events as they happen, from the first (or the one after ``after``, an event's id) to the last.
 
@@ -191,13 +196,14 @@ class Trainings(PausableJobsOf[Training]):
         seed: int | None = None,
         flip: bool | None = None,
         continue_from: int | None = None,
+        priority: str | None = None,
         idempotency_key: str | None = None,
     ) -> Training:
         """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
 
         ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
-        ``continue_from`` is a version to go on from: its pictures are learned from as well. What is left out, the
-        server decides.
+        ``continue_from`` is a version to go on from: its pictures are learned from as well. ``priority`` (``"low"``,
+        ``"normal"``, ``"high"``) orders your own jobs. What is left out, the server decides.
         """
         body = {
             "concept": concept,
@@ -209,6 +215,7 @@ class Trainings(PausableJobsOf[Training]):
             "seed": seed,
             "flip": flip,
             "continue_from": continue_from,
+            "priority": priority,
         }
         return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
 
@@ -234,7 +241,7 @@ class Distillations(PausableJobsOf[Distillation]):
         """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
 
         ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
-        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``.
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``priority``.
         """
         body = {
             "name": name,
