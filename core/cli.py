@@ -22,7 +22,7 @@ from core.errors import LockstepError
 from core.tenants.safety import SafetyPolicy
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from core.embedded.stack import Stack
 
@@ -166,6 +166,34 @@ def _days(days: int | None) -> str:
     return "as usual" if days is None else f"{days} days" if days else "for ever"
 
 
+@admin.command()
+def check(
+    newest: Annotated[int, typer.Option(help="How many of the newest jobs, attempts and events are looked at.")] = (
+        1_000_000
+    ),
+    objects: Annotated[int, typer.Option(help="Read back so many stored files, drawn at random.")] = 0,
+) -> None:
+    """Say whether everything that must always hold does, and what breaks it; exits with 1 if anything does."""
+    from core.embedded.stack import running_settings
+    from core.invariants import checks
+    from core.storage.s3 import ObjectStore
+
+    settings = running_settings(Settings())
+    with _owner_sessions(settings) as sessions:
+        found = {
+            f"{finding.invariant.code} {finding.invariant.name}": (finding.invariant.says, finding.ids)
+            for finding in checks.check(sessions, newest=newest)
+        }
+        if objects:
+            unsound = checks.unsound_files(sessions, ObjectStore.from_settings(settings), count=objects)
+            found["I6 stored-files"] = ("objects are there, with the bytes they had", unsound)
+    for name, (says, ids) in found.items():
+        typer.echo(f"{'BROKEN' if ids else 'holds ':6}  {name:22}  {says}")
+        for broken in ids:
+            typer.echo(f"          {broken}")
+    sys.exit(1 if any(ids for _, ids in found.values()) else 0)
+
+
 def _run_demo(stack: Stack) -> int:
     """Run the demo against ``stack`` with a key of its own; its exit code."""
     from core.tenants import keys, provisioning
@@ -189,15 +217,22 @@ def _run_demo(stack: Stack) -> int:
 @contextmanager
 def _owner_session(settings: Settings | None = None) -> Iterator[Session]:
     """One transaction as the role that owns the tables, by default in the deployment that runs here."""
-    from sqlalchemy.orm import Session
-
-    from core.db.engine import sync_engine
     from core.embedded.stack import running_settings
 
-    engine = sync_engine((settings or running_settings(Settings())).owner_dsn)
+    with _owner_sessions(settings or running_settings(Settings())) as sessions, sessions.begin() as session:
+        yield session
+
+
+@contextmanager
+def _owner_sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
+    """Transactions as the role that owns the tables."""
+    from sqlalchemy.orm import sessionmaker
+
+    from core.db.engine import sync_engine
+
+    engine = sync_engine(settings.owner_dsn)
     try:
-        with Session(engine) as session, session.begin():
-            yield session
+        yield sessionmaker(engine)
     finally:
         engine.dispose()
 

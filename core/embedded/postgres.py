@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL
 
 from core.embedded.errors import EmbeddedError, ProcessFailed
 from core.embedded.placement import PostgresHome
-from core.embedded.process import Process, log_tail, wait_until
+from core.embedded.process import Process, failure, log_tail, wait_until
 
 SUPERUSER = "postgres"
 OWNER, API, WORKER, OPERATOR = "lockstep_owner", "lockstep_api", "lockstep_worker", "lockstep_operator"
@@ -90,7 +90,11 @@ class Postgres:
         if not self.home.data.exists():
             make_cluster(self.home, durable=self._durable)
         self._start_when_the_last_has_gone()
-        self._provide_roles_and_database()
+        try:
+            self._provide_roles_and_database()
+        except psycopg.OperationalError as error:  # it was ready, and is not any more
+            self.process.kill()
+            raise failure(self.process, "went away while it was set up") from error
 
     def stop(self) -> None:
         """Stop the cluster in an orderly way."""

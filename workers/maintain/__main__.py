@@ -37,6 +37,7 @@ from workers.maintain.ringer import Ringer
 from workers.maintain.sender import open_sender
 from workers.maintain.sweeper import Sweeper
 from workers.maintain.wakeup import WakeListener
+from workers.maintain.watcher import Watcher
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -102,6 +103,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, Cleaner(sessions, store, Kept.of(settings)).run_once),
                 _loop("sweeper", 300, Sweeper(sessions, store).run_once),
+                _loop("watcher", 60, Watcher(sessions).run_once),
             )
     finally:
         await wakeups.close()

@@ -120,9 +120,7 @@ def test_what_is_for_operators_takes_no_customer_s_key(keyring, method, path):
 def test_every_route_is_covered_by_that(url):
     document = httpx.get(f"{url}/openapi.json", verify=False).json()
     open_to_all = {("GET", "/healthz"), ("GET", "/readyz")}
-    by_kind_of_job = {
-        ("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")
-    }
+    by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
     pattern |= {"we_x": "{endpoint_id}"}
