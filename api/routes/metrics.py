@@ -27,6 +27,7 @@ class _Told:
         yield from _of_pools(self._told)
         yield from _of_attempts(self._told)
         yield from _of_estimates(self._told)
+        yield _of_invariants(self._told)
         yield GaugeMetricFamily(
             "lockstep_deliveries_pending",
             "Webhook deliveries that are owed, up to 10,000.",
@@ -82,6 +83,15 @@ def _of_estimates(told: Figures) -> Iterator[Metric]:
         kept.add_metric([row.pool, "0.5"], row.within_median)
         kept.add_metric([row.pool, "0.9"], row.within_high)
     yield from (samples, kept)
+
+
+def _of_invariants(told: Figures) -> Metric:
+    broken = GaugeMetricFamily(
+        "lockstep_invariant_broken", "How many broke it when maintenance last looked.", labels=["invariant"]
+    )
+    for row in told.invariants:
+        broken.add_metric([row.name], row.broken)
+    return broken
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

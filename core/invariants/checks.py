@@ -67,6 +67,12 @@ def check(sessions: sessionmaker[Session], *, newest: int) -> list[Finding]:
     return findings
 
 
+def keep(session: Session, findings: Sequence[Finding]) -> None:
+    """Remember how many break each, for metrics."""
+    values = {"names": [f.invariant.name for f in findings], "broken": [len(f.ids) for f in findings]}
+    session.execute(statements.KEEP_LOOK, values)
+
+
 def unsound_files(sessions: sessionmaker[Session], store: ObjectStore, *, count: int) -> list[str]:
     """Read back so many stored files, drawn at random: ids of those whose object is missing or has other bytes.
 

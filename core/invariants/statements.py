@@ -6,7 +6,8 @@ costs more with the years, and none mistakes work that is just being committed f
 
 from __future__ import annotations
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.files.models import File
 
@@ -170,6 +171,14 @@ BROKEN_PROMISES = text("""
       AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = r.body ->> 'id' AND j.tenant_id = r.tenant_id)
     LIMIT :limit
 """)
+
+# --- what a look found ------------------------------------------------------------------------------------------
+
+KEEP_LOOK = text("""
+    INSERT INTO invariant_looks (name, broken, looked_at)
+    SELECT name, broken, lockstep_now() FROM unnest(:names, :broken) AS l(name, broken)
+    ON CONFLICT (name) DO UPDATE SET broken = excluded.broken, looked_at = excluded.looked_at
+""").bindparams(bindparam("names", type_=ARRAY(Text())), bindparam("broken", type_=ARRAY(BigInteger())))
 
 # --- stored files -----------------------------------------------------------------------------------------------
 

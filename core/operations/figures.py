@@ -20,6 +20,7 @@ class Figures:
     workers: Sequence[Row[Any]]
     tallies: Sequence[Row[Any]]
     calibrations: Sequence[Row[Any]]
+    invariants: Sequence[Row[Any]]
     deliveries: Row[Any]
 
 
@@ -30,5 +31,6 @@ async def figures(session: AsyncSession) -> Figures:
         workers=(await session.execute(statements.WORKER_COUNTS)).all(),
         tallies=(await session.execute(statements.TALLIES)).all(),
         calibrations=(await session.execute(statements.CALIBRATIONS)).all(),
+        invariants=(await session.execute(statements.INVARIANTS)).all(),
         deliveries=(await session.execute(statements.DELIVERIES, {"most": statements.MOST_COUNTED})).one(),
     )

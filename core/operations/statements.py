@@ -130,6 +130,8 @@ TALLIES = text("SELECT pool, kind, outcome, attempts, seconds, gpu_seconds FROM 
 
 CALIBRATIONS = text("SELECT pool, samples, within_median, within_high FROM start_calibrations ORDER BY pool")
 
+INVARIANTS = text("SELECT name, broken FROM invariant_looks ORDER BY name")
+
 DELIVERIES = text("""
     SELECT (SELECT count(*) FROM (
             SELECT 1 FROM webhook_deliveries WHERE state = 'pending' LIMIT :most) d) AS pending,

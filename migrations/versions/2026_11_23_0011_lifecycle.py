@@ -1,4 +1,4 @@
-"""Deadlines, yielding, retries by hand, and how long a tenant's things are kept."""
+"""Deadlines, yielding, retries by hand, how long a tenant's things are kept, and what a look at invariants found."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def upgrade() -> None:
         postgresql_where=sa.text("purpose IN ('output', 'preview')"),
     )
     op.create_index("ix_concept_versions_file", "concept_versions", ["file_id"])
+    op.create_table(
+        "invariant_looks",
+        sa.Column("name", sa.Text(collation="C"), nullable=False),
+        sa.Column("broken", sa.BigInteger(), nullable=False),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_invariant_looks")),
+    )
+    op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON invariant_looks TO lockstep_worker")
+    op.execute("GRANT SELECT ON invariant_looks TO lockstep_operator")
     for table in LARGE:
         op.execute(f"ALTER TABLE {table} SET (autovacuum_vacuum_scale_factor = 0.02)")
 
@@ -66,6 +75,7 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     for table in LARGE:
         op.execute(f"ALTER TABLE {table} RESET (autovacuum_vacuum_scale_factor)")
+    op.drop_table("invariant_looks")
     op.drop_index("ix_concept_versions_file", "concept_versions")
     for index in ("ix_files_pairs", "ix_files_made", "ix_files_job", "ix_files_key"):
         op.drop_index(index, "files")

@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 from core.db.engine import bind_tenant, sync_engine
 from core.db.tables import METADATA
 
-SHARED = {"pools", "workers", "cost_estimates", "start_calibrations", "marks", "attempt_tallies"}  # nobody's
+SHARED = {
+    "pools",
+    "workers",
+    "cost_estimates",
+    "start_calibrations",
+    "marks",
+    "attempt_tallies",
+    "invariant_looks",
+}  # nobody's; fmt: skip
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
 INSERTABLE = [
     "concepts",

@@ -29,7 +29,7 @@ from core.storage.s3 import ObjectStore
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper
+from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper, watcher
 from workers.maintain.cleaner import Cleaner, Kept
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
@@ -37,7 +37,6 @@ from workers.maintain.ringer import Ringer
 from workers.maintain.sender import open_sender
 from workers.maintain.sweeper import Sweeper
 from workers.maintain.wakeup import WakeListener
-from workers.maintain.watcher import Watcher
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -103,7 +102,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, Cleaner(sessions, store, Kept.of(settings)).run_once),
                 _loop("sweeper", 300, Sweeper(sessions, store).run_once),
-                _loop("watcher", 60, Watcher(sessions).run_once),
+                _loop("watcher", 60, partial(watcher.run_once, sessions)),
             )
     finally:
         await wakeups.close()

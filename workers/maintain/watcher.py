@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -22,18 +21,12 @@ class WatchCounts:
     broken: int = 0
 
 
-class Watcher:
-    """Asks the invariants. ``broken`` is what the last pass found: how many break each, by name, none left out."""
-
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
-        self._sessions = sessions
-        self.broken: Mapping[str, int] = {}
-
-    def run_once(self) -> WatchCounts:
-        """Look once, and tell what is broken."""
-        findings = checks.check(self._sessions, newest=_NEWEST)
-        for finding in findings:
-            if finding.ids:
-                log.error("invariant.broken", name=finding.invariant.name, ids=finding.ids)
-        self.broken = {finding.invariant.name: len(finding.ids) for finding in findings}
-        return WatchCounts(broken=sum(self.broken.values()))
+def run_once(sessions: sessionmaker[Session]) -> WatchCounts:
+    """Look once, tell what is broken, and keep the numbers for metrics."""
+    findings = checks.check(sessions, newest=_NEWEST)
+    for finding in findings:
+        if finding.ids:
+            log.error("invariant.broken", name=finding.invariant.name, ids=finding.ids)
+    with sessions.begin() as session:
+        checks.keep(session, findings)
+    return WatchCounts(broken=sum(len(finding.ids) for finding in findings))

@@ -85,6 +85,11 @@ class Breakable:
         found = checks.check(self.sessions, newest=1000)
         return {finding.invariant.name: list(finding.ids) for finding in found if finding.ids}
 
+    def looks(self) -> dict[str, int]:
+        """What maintenance kept of its last look."""
+        rows = self._connection.execute(text("SELECT name, broken FROM invariant_looks"))
+        return {row.name: row.broken for row in rows}
+
 
 @pytest.fixture(scope="module")
 def history(new_database: Callable[[], URL]) -> Iterator[History]:

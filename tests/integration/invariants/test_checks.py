@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.invariants import checks
 from tests.integration.invariants.conftest import Breakable, History
-from workers.maintain.watcher import Watcher
+from workers.maintain import watcher
 
 
 def test_all_hold_for_jobs_of_every_fate(breakable: Breakable):
@@ -113,9 +113,8 @@ def test_a_lease_and_a_retry_that_nobody_saw_to_for_long_are_told(history: Histo
 
 
 def test_maintenance_keeps_the_numbers_of_its_last_look(history: History, breakable: Breakable):
-    watcher = Watcher(breakable.sessions)
-    assert watcher.run_once().broken == 0
-    assert set(watcher.broken) == {invariant.name for invariant in checks.INVARIANTS}
+    assert watcher.run_once(breakable.sessions).broken == 0
+    assert breakable.looks() == {invariant.name: 0 for invariant in checks.INVARIANTS}
     breakable.run("DELETE FROM ready WHERE job_id = :id", id=history.waiting)
-    assert watcher.run_once().broken == 1
-    assert watcher.broken["stranded-jobs"] == 1
+    assert watcher.run_once(breakable.sessions).broken == 1
+    assert breakable.looks()["stranded-jobs"] == 1
