@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
+from api.pages import operations
+from api.pages.headers import PageHeaders
+from api.pages.rendering import STATIC_FOLDER, LastingFiles
 from api.routes import (
     admin,
     concepts,
@@ -69,10 +72,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.resources = _resources(settings)
     errors.install(app)
     openapi.install(app)
-    for module in _ROUTES:
+    for module in (*_ROUTES, operations):
         app.include_router(module.router)
+    app.mount("/static", LastingFiles(directory=STATIC_FOLDER))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + _MULTIPART_OVERHEAD)
+    app.add_middleware(PageHeaders)
     app.add_middleware(RequestContext)
     return app
 

@@ -108,7 +108,11 @@ def _environment() -> Environment:
 _TEMPLATES: Final = _environment()
 
 
+def rendered(request: Request, template: str, **values: Any) -> str:
+    """Render a template, or a part of a page."""
+    return _TEMPLATES.get_template(template).render(request=request, **values)
+
+
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render a template, or a part of a page, to an answer."""
-    text = _TEMPLATES.get_template(template).render(request=request, **values)
-    return HTMLResponse(text, status_code=status)
+    """Answer with a page."""
+    return HTMLResponse(rendered(request, template, **values), status_code=status)

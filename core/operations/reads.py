@@ -11,11 +11,14 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.errors import NotFound
-from core.jobs.models import Worker
+from core.jobs.models import Job, JobAttempt, Worker
+from core.jobs.outlook import Outlook, outlook
+from core.jobs.reading import get_attempts, get_job
 from core.operations import statements
 
 _RECENT = timedelta(hours=1)
 _MOST_RECENT = 2000
+_MOST_TOLD = 200  # events, and deliveries, of one job
 _MOST_QUEUED = 1000  # of one tenant, counted for a list of many
 
 
@@ -39,6 +42,58 @@ async def _view(session: AsyncSession, pool: Row[Any]) -> PoolView:
     recent = (await session.execute(statements.RECENT, values)).all()
     failures = (await session.execute(statements.FAILURES, values)).all()
     return PoolView(pool, recent, failures)
+
+
+async def pool(session: AsyncSession, name: str) -> PoolView:
+    """One pool; raises NotFound."""
+    for view in await pools(session):
+        if view.pool.name == name:
+            return view
+    raise NotFound(f"No pool {name!r}.", param="pool")
+
+
+async def lanes(session: AsyncSession, pool: str) -> Sequence[Row[Any]]:
+    """What waits and runs in each lane of a pool."""
+    return (await session.execute(statements.LANES, {"pool": pool, "most": statements.MOST_COUNTED})).all()
+
+
+async def tenant_in_pool(session: AsyncSession, pool: str, tenant_id: str) -> Row[Any]:
+    """A tenant's weight, cap and pause in a pool; raises NotFound."""
+    values = {"pool": pool, "tenant_id": tenant_id}
+    row = (await session.execute(statements.TENANT_OF_POOL, values)).one_or_none()
+    if row is None:
+        raise NotFound(f"No {tenant_id} in {pool!r}.")
+    return row
+
+
+async def models(session: AsyncSession) -> Sequence[Row[Any]]:
+    """Every model, by name."""
+    return (await session.execute(statements.MODELS)).all()
+
+
+@dataclass(frozen=True)
+class JobLife:
+    """Everything that is known of a job: why it waits, what was tried, what happened and who was told."""
+
+    job: Job
+    outlook: Outlook
+    attempts: Sequence[JobAttempt]
+    events: Sequence[Row[Any]]  # the latest first
+    deliveries: Sequence[Row[Any]]
+
+
+async def job_life(session: AsyncSession, job_id: str) -> JobLife:
+    """A job of any tenant; raises NotFound."""
+    job = await get_job(session, job_id)
+    await session.execute(statements.LOOK_AS, {"tenant_id": job.tenant_id})  # the outlook is told to tenants
+    values = {"job_id": job_id, "limit": _MOST_TOLD}
+    return JobLife(
+        job,
+        await outlook(session, job),
+        await get_attempts(session, job_id),
+        (await session.execute(statements.EVENTS_OF_JOB, values)).all(),
+        (await session.execute(statements.DELIVERIES_OF_JOB, values)).all(),
+    )
 
 
 async def workers(

@@ -29,6 +29,20 @@ POOLS = text("""
     FROM pools p ORDER BY p.name LIMIT 200
 """)
 
+# What waits and runs in each lane of a pool, the longest first.
+LANES = text("""
+    WITH queued AS (
+        SELECT lane, count(*) AS jobs, max(extract(epoch FROM lockstep_now() - ready_at)) AS oldest_wait
+        FROM (SELECT lane, ready_at FROM ready WHERE pool = :pool LIMIT :most) r GROUP BY lane),
+    running AS (
+        SELECT lane, count(*) AS jobs FROM (
+            SELECT lane FROM jobs WHERE state = 'running' AND lease_until IS NOT NULL AND pool = :pool LIMIT :most) r
+        GROUP BY lane)
+    SELECT lane, coalesce(q.jobs, 0) AS queued, coalesce(r.jobs, 0) AS running, q.oldest_wait
+    FROM queued q FULL JOIN running r USING (lane)
+    ORDER BY 2 DESC, 3 DESC, lane LIMIT 50
+""")
+
 # Of the attempts that ended last: waits by priority, and how they ended.
 RECENT = text("""
     WITH recent AS MATERIALIZED (
@@ -62,6 +76,13 @@ TENANTS = text("""
     WHERE s.pool = :pool AND (:after = '' OR s.tenant_id > :after)
     ORDER BY s.tenant_id LIMIT :limit
 """).bindparams(bindparam("after", type_=Text()))
+
+TENANT_OF_POOL = text("""
+    SELECT c.tenant_id, t.name, c.weight, c.max_running, c.paused_at FROM tenant_pools c
+    JOIN tenants t ON t.id = c.tenant_id WHERE c.pool = :pool AND c.tenant_id = :tenant_id
+""")
+
+MODELS = text("SELECT id, name, kind, tenant_id, paused_at FROM models ORDER BY name, id LIMIT 200")
 
 POOL_NAMED = text("SELECT 1 FROM pools WHERE name = :pool")
 
@@ -119,6 +140,20 @@ def audit_by_id(entry_id: str) -> Select[AuditEntry]:
     """One act."""
     return select(AuditEntry).where(AuditEntry.id == entry_id)
 
+
+LOOK_AS = text("SELECT set_config('app.tenant_id', :tenant_id, true)")
+
+EVENTS_OF_JOB = text("""
+    SELECT sequence, type, created_at FROM events WHERE job_id = :job_id ORDER BY sequence DESC LIMIT :limit
+""")
+
+DELIVERIES_OF_JOB = text("""
+    SELECT d.id, e.type, w.url, d.state, d.attempt, d.next_attempt_at,
+        (SELECT a.status FROM webhook_attempts a WHERE a.delivery_id = d.id ORDER BY a.attempt DESC LIMIT 1) AS status
+    FROM events e JOIN webhook_deliveries d ON d.event_id = e.id
+    JOIN webhook_endpoints w ON w.id = d.endpoint_id
+    WHERE e.job_id = :job_id ORDER BY e.sequence DESC, d.id LIMIT :limit
+""")
 
 WORKER_COUNTS = text("""
     SELECT pool, CASE WHEN drained_at IS NULL THEN state ELSE 'drained' END AS state, count(*) AS workers FROM workers

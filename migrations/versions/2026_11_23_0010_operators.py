@@ -98,6 +98,7 @@ def upgrade() -> None:
         op.execute(f"GRANT SELECT ON {table} TO lockstep_operator")
     for table, rights in WRITES.items():
         op.execute(f"GRANT {rights} ON {table} TO lockstep_operator")
+    op.execute("GRANT EXECUTE ON FUNCTION queue_outlook(text) TO lockstep_operator")
 
 
 def _replace_resolving(columns: dict[str, str]) -> None:
@@ -109,6 +110,7 @@ def _replace_resolving(columns: dict[str, str]) -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("REVOKE EXECUTE ON FUNCTION queue_outlook(text) FROM lockstep_operator")
     for table in WRITES:
         op.execute(f"REVOKE ALL ON {table} FROM lockstep_operator")
     for table in (*TENANTS, *NO_TENANTS, "audit_log"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy.orm import Session
 
 from core.config import Settings
+from core.tenants.provisioning import make_operator
 from tests.serving import Deployment, Tenant, serving
 
 
@@ -35,5 +37,15 @@ def acme(deployment: Deployment, url: str) -> Iterator[Tenant]:
 def rival(deployment: Deployment, url: str) -> Iterator[Tenant]:
     """Another tenant."""
     tenant = Tenant(deployment, url, "rival")
+    with tenant.http:
+        yield tenant
+
+
+@pytest.fixture
+def operator(deployment: Deployment, url: str) -> Iterator[Tenant]:
+    """A tenant whose administrators run the deployment."""
+    tenant = Tenant(deployment, url, "operators")
+    with Session(deployment.owner) as session, session.begin():
+        make_operator(session, tenant.id)
     with tenant.http:
         yield tenant

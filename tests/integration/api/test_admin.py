@@ -8,21 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from core.jobs import workers
-from core.tenants.provisioning import make_operator
 from tests.serving import POOL, Deployment, Tenant, refused
-
-
-@pytest.fixture
-def operator(deployment: Deployment, url: str) -> Iterator[Tenant]:
-    """A tenant whose administrators run the deployment."""
-    tenant = Tenant(deployment, url, "operators")
-    with Session(deployment.owner) as session, session.begin():
-        make_operator(session, tenant.id)
-    with tenant.http:
-        yield tenant
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,10 @@ from sqlalchemy.orm import Session
 from core.jobs.learning import learn
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
-from core.tenants.provisioning import make_operator
 from tests.serving import POOL, Deployment, Tenant, refused
 
 DOCS = Path(__file__).parents[3] / "docs"
 Told = dict[tuple[str, frozenset[str]], float]
-
-
-@pytest.fixture
-def operator(deployment: Deployment, url: str) -> Iterator[Tenant]:
-    tenant = Tenant(deployment, url, "operators")
-    with Session(deployment.owner) as session, session.begin():
-        make_operator(session, tenant.id)
-    with tenant.http:
-        yield tenant
 
 
 def told(operator: Tenant) -> Told:

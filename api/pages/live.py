@@ -1,0 +1,42 @@
+"""Parts of pages that follow what Postgres says: rendered again every second, sent when they have changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import anyio
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from api.pages.rendering import rendered
+
+EVENT: Final = "changed"
+_LOOK_EVERY: Final = timedelta(seconds=1)
+_PING_AFTER: Final = 15.0  # seconds of silence, after which proxies may think that nobody is there
+_OPEN_FOR: Final = 600.0  # seconds: then the browser connects again, and shows whether it still may
+_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def live(request: Request, template: str, read: Callable[[], Awaitable[dict[str, Any]]]) -> StreamingResponse:
+    """Stream a part of a page; ``read`` looks up what it shows, in a transaction of its own."""
+    return StreamingResponse(_parts(request, template, read), headers=_HEADERS)
+
+
+async def _parts(
+    request: Request, template: str, read: Callable[[], Awaitable[dict[str, Any]]]
+) -> AsyncIterator[bytes]:
+    until = time.monotonic() + _OPEN_FOR
+    last, spoke = "", time.monotonic()
+    while time.monotonic() < until:
+        part = rendered(request, template, **await read())
+        if part != last:
+            last, spoke = part, time.monotonic()
+            yield format_sse_event(data_str=part, event=EVENT)
+        elif time.monotonic() - spoke > _PING_AFTER:
+            spoke = time.monotonic()
+            yield KEEPALIVE_COMMENT
+        await anyio.sleep(_LOOK_EVERY.total_seconds())
