@@ -115,8 +115,13 @@ def fill(queue: Backlog, tenants: Sequence[str], each: int) -> None:
             connection.execute(_OLD, {**values, "first": first, "last": min(each, first + 99)})
 
 
-def _left(queue: Backlog) -> int:
-    return int(queue.one("SELECT count(*) AS jobs FROM jobs WHERE starts_with(id, 'job_old_')")["jobs"])
+def _left(queue: Backlog) -> tuple[int, int]:
+    """Old jobs and old events."""
+    counts = queue.one(
+        "SELECT (SELECT count(*) FROM jobs WHERE starts_with(id, 'job_old_')) AS jobs, "
+        "(SELECT count(*) FROM events WHERE starts_with(id, 'evt_old_')) AS events"
+    )
+    return int(counts["jobs"]), int(counts["events"])
 
 
 def _claims(queue: Backlog, count: int) -> list[float]:
@@ -153,15 +158,14 @@ def measure(report: Report, ground: Ground, size: Size) -> None:
                 alone += _claims(queue, size.claims)
                 shift.works.set()
                 beside += _claims(queue, size.claims)
-            deleted = before - _left(queue)
-            _report_claims(report, alone, beside, deleted)
+            _report_claims(report, alone, beside, sum(before) - sum(_left(queue)))
             shift.is_done.clear()
             until(shift.is_done.is_set, seconds=_DONE_WITHIN)
             seconds = time.perf_counter() - began
-        report.add("old jobs left", _left(queue))
-        report.add("old jobs thrown away a second", before / seconds)
-        report.expect("old jobs left", "<=", 0)
-        print(f"\n{before} old jobs, with an attempt and three events each: gone after {seconds:.0f} s")
+        report.add("old jobs and events left", sum(_left(queue)))
+        report.add("old jobs thrown away a second, with their events", before[0] / seconds)
+        report.expect("old jobs and events left", "<=", 0)
+        print(f"\n{before[0]} old jobs and {before[1]} events: gone after {seconds:.0f} s")
 
 
 def _report_claims(report: Report, alone: Sequence[float], beside: Sequence[float], deleted: int) -> None:
@@ -169,8 +173,8 @@ def _report_claims(report: Report, alone: Sequence[float], beside: Sequence[floa
     report.add("milliseconds of a claim and its finish beside the cleaner", with_it, baseline=without)
     report.add("a claim beside the cleaner over one without", with_it / without)
     report.expect("a claim beside the cleaner over one without", "<=", 1.5)
-    report.add("old jobs thrown away meanwhile", deleted)
-    report.expect("old jobs thrown away meanwhile", ">=", 1)
+    report.add("old jobs and events thrown away meanwhile", deleted)
+    report.expect("old jobs and events thrown away meanwhile", ">=", 1)
     print_table(
         f"Claims of {_BATCH} and their finishes, in milliseconds",
         ("", "median", "longest"),

@@ -9,6 +9,6 @@ def test_claims_are_measured_beside_the_cleaner_in_its_quick_form():
     report = Report()
     with durable_ground() as ground:
         measure(report, ground, QUICK)
-    assert report.figures["old jobs left"] == 0
-    assert report.figures["old jobs thrown away meanwhile"] > 0
+    assert report.figures["old jobs and events left"] == 0
+    assert report.figures["old jobs and events thrown away meanwhile"] > 0
     assert "milliseconds of a claim and its finish beside the cleaner" in report.baseline
