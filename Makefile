@@ -25,6 +25,7 @@ up: install
 	@exec $(BIN)/lockstepd up
 
 test: install
+	@infra/browser.sh
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: install

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -39,14 +39,20 @@ async def _pool(session: AsyncSession, *, name: str) -> Values:
     rows, has_more = await reads.tenants(session, name, after=None, limit=_MOST_TENANTS)
     weights = sum(row.weight for row in rows if row.queued or row.running)
     running = sum(row.running for row in rows)
+    models = {model.id: model.name for model in await reads.models(session)}
     return {
         "view": await reads.pool(session, name),
-        "lanes": await reads.lanes(session, name),
+        "lanes": [(_spoken(row.lane, models), row) for row in await reads.lanes(session, name)],
         "tenants": rows,
         "has_more": has_more,
         "weights": weights,
         "running": running,
     }
+
+
+def _spoken(lane: str, models: Mapping[str, str]) -> str:
+    """A lane with its model's name in place of the id."""
+    return ":".join(models.get(part, part) for part in lane.split(":"))
 
 
 async def _workers(session: AsyncSession) -> Values:

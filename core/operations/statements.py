@@ -67,7 +67,10 @@ FAILURES = text("""
 
 # Those that are awake first, in the order of their turn; then the others.
 TENANTS = text("""
-    SELECT s.tenant_id, t.name, c.weight, c.max_running, c.paused_at, s.running, s.active, s.vtime,
+    SELECT s.tenant_id, t.name, c.weight, c.max_running, c.paused_at, s.active, s.vtime,
+        s.running - coalesce((
+            SELECT sum(n.released) FROM sched_notes n
+            WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id), 0) AS running,
         (SELECT count(*) FROM (
             SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id LIMIT :most) r) AS queued
     FROM tenant_sched s

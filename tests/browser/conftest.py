@@ -1,0 +1,115 @@
+"""Real pages in a real Chromium, served by a real API on real Postgres."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy.orm import Session
+
+from core.config import Settings
+from core.tenants.provisioning import make_operator
+from tests.serving import Deployment, Tenant, serving
+
+WINDOWS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+THEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's own; `infra/browser.sh` installs it where that is allowed."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium: see infra/browser.sh")
+    with sync_playwright() as playwright:
+        # Its sandbox does not start for root.
+        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.geteuid() != 0)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def deployment(stack_settings: Settings) -> Iterator[Deployment]:
+    made = Deployment(stack_settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def url(deployment: Deployment) -> Iterator[str]:
+    with serving(deployment.settings) as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="module")
+def operator(deployment: Deployment, url: str) -> Iterator[Tenant]:
+    """A tenant whose administrators run the deployment."""
+    tenant = Tenant(deployment, url, "operators")
+    with Session(deployment.owner) as session, session.begin():
+        make_operator(session, tenant.id)
+    with tenant.http:
+        yield tenant
+
+
+@pytest.fixture
+def acme(deployment: Deployment, url: str) -> Iterator[Tenant]:
+    """A tenant that nothing has happened to yet."""
+    tenant = Tenant(deployment, url, "acme")
+    with tenant.http:
+        yield tenant
+
+
+class Visit:
+    """An operator's window; whatever the browser complains of ends the test."""
+
+    def __init__(self, browser: Browser, operator: Tenant, url: str, *, window: str, theme: str) -> None:
+        key = operator.http.headers["authorization"]
+        how: dict[str, Any] = {"viewport": WINDOWS[window], "color_scheme": theme, "base_url": url}
+        self._context = browser.new_context(**how, extra_http_headers={"Authorization": key})
+        self.page: Page = self._context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def close(self) -> None:
+        """Leave."""
+        self._context.close()
+        assert self.complaints == []
+
+    def violations(self) -> list[str]:
+        """What axe-core finds wrong with the page as it stands."""
+        found = Axe().run(self.page)
+        return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found.response["violations"]]
+
+    def is_too_wide(self) -> bool:
+        """Whether the page scrolls sideways as a whole."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+OpenVisit = Callable[[str, str], Visit]
+"""Opens a window by its name, in a theme."""
+
+
+@pytest.fixture
+def open_visit(chromium: Browser, operator: Tenant, url: str) -> Iterator[OpenVisit]:
+    """Windows that are closed at the end."""
+    opened: list[Visit] = []
+
+    def open_one(window: str, theme: str) -> Visit:
+        opened.append(Visit(chromium, operator, url, window=window, theme=theme))
+        return opened[-1]
+
+    yield open_one
+    for visit in opened:
+        visit.close()
+
+
+@pytest.fixture
+def visit(open_visit: OpenVisit) -> Visit:
+    """A window on a desk."""
+    return open_visit("desktop", "light")
