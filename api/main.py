@@ -15,6 +15,7 @@ from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
 from api.routes import (
     admin,
+    api_keys,
     concepts,
     distillations,
     events,
@@ -45,6 +46,7 @@ _ROUTES = (
     jobs,
     events,
     webhook_endpoints,
+    api_keys,
     admin,
     metrics,
     health,

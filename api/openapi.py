@@ -20,6 +20,7 @@ TAGS = [
     {"name": "Jobs", "description": "Jobs of every kind, their attempts and their events."},
     {"name": "Events", "description": "Everything that happened, in order."},
     {"name": "Webhooks", "description": "Addresses that events are sent to."},
+    {"name": "Tenancy", "description": "Who may do what in the name of the tenant."},
     {"name": "Operations", "description": "What operators see and do, across tenants."},
     {"name": "Health", "description": "Whether the server lives and is ready."},
 ]

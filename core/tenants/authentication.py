@@ -36,10 +36,10 @@ class Caller:
 
 
 async def authenticate(connection: AsyncConnection, key: str) -> Caller:
-    """The caller whose key this is; raises Unauthenticated for a malformed, unknown or revoked one."""
+    """The caller whose key this is; raises Unauthenticated for a malformed, unknown, expired or revoked one."""
     if not keys.is_well_formed(key):
         raise Unauthenticated("The API key is not well-formed: part of it is missing or mistyped.")
     row = (await connection.execute(statements.RESOLVE_API_KEY, {"sha256": keys.digest(key)})).one_or_none()
     if row is None:
-        raise Unauthenticated("The API key is unknown or revoked.")
+        raise Unauthenticated("The API key is unknown, expired or revoked.")
     return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), row.is_operator)

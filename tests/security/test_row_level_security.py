@@ -21,6 +21,7 @@ SHARED = {
 }  # nobody's; fmt: skip
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
 INSERTABLE = [
+    "api_keys",
     "concepts",
     "events",
     "files",
