@@ -16,6 +16,7 @@ from api.middleware import BodyLimit, RequestContext
 from api.routes import (
     admin,
     api_keys,
+    audit,
     concepts,
     distillations,
     events,
@@ -23,8 +24,10 @@ from api.routes import (
     generations,
     health,
     jobs,
+    members,
     metrics,
     models,
+    sessions,
     trainings,
     webhook_endpoints,
 )
@@ -47,12 +50,16 @@ _ROUTES = (
     events,
     webhook_endpoints,
     api_keys,
+    sessions,
+    members,
+    audit,
     admin,
     metrics,
     health,
 )
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
+_HASHERS = 2
 _OPERATORS_TIMEOUT = "2s"  # nobody who only looks may keep the queue from its work
 
 
@@ -97,6 +104,7 @@ def _resources(settings: Settings) -> Resources:
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
+        hashers=CapacityLimiter(_HASHERS),
     )
 
 

@@ -35,8 +35,8 @@ ended.
 
 _REF = "#/components/schemas/{model}"
 _COMMON = {
-    "401": "The API key is missing or does not work.",
-    "403": "The API key lacks the scope this needs.",
+    "401": "The API key or the session is missing or does not work.",
+    "403": "The caller may not do this.",
     "422": "The request can never succeed as it stands.",
     "503": "The server cannot answer now; try again.",
 }
