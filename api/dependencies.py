@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
+import anyio
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
+from api.cookies import SESSION_COOKIE, check_origin
 from api.urls import Urls
 from core.config import Settings
 from core.db.transactions import Transactions, tenant_transactions
 from core.errors import Unauthenticated
 from core.jobs.acceptance import SEEDS
 from core.jobs.submission import QueueLimits
+from core.members import passwords
+from core.members.sessions import Account, resume
 from core.operations.audit import Actor
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
@@ -38,6 +43,22 @@ class Resources:
     operator_engine: AsyncEngine
     operator_sessions: async_sessionmaker[AsyncSession]
     decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
+    hashers: CapacityLimiter  # passwords being hashed at once: each takes 64 MiB
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for single statements of no tenant, each committed by itself."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
+    async def is_password(self, account: Account, password: str) -> bool:
+        """Whether it is the account's; for no account it takes as long to say no."""
+        return await anyio.to_thread.run_sync(passwords.matches, account.password_hash, password, limiter=self.hashers)
+
+    async def hashed(self, password: str) -> str:
+        """What is stored of a password."""
+        return await anyio.to_thread.run_sync(passwords.hashed, password, limiter=self.hashers)
 
 
 def _resources(request: Request) -> Resources:
@@ -51,13 +72,25 @@ Server = Annotated[Resources, Depends(_resources)]
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
 
 
-async def _caller(server: Server, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    if sent is None:
+_cookie = APIKeyCookie(
+    name=SESSION_COOKIE, auto_error=False, scheme_name="Session", description="What `POST /v1/sessions` sets."
+)
+
+
+async def _caller(
+    request: Request,
+    server: Server,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    token: Annotated[str | None, Depends(_cookie)],
+) -> Caller:
+    if sent is None and token is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
-    async with server.engine.connect() as connection:
-        # One statement that writes nothing: no transaction to begin and end around it.
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        return await authenticate(connection, sent.credentials)
+    async with server.looking() as connection:
+        if sent is not None:
+            return await authenticate(connection, sent.credentials)
+        assert token is not None
+        check_origin(request, server.urls)
+        return await resume(connection, token)
 
 
 AnyCaller = Annotated[Caller, Depends(_caller)]
@@ -96,8 +129,8 @@ OperatorSession = Annotated[AsyncSession, Depends(_operator_session, scope="func
 """A transaction that sees every tenant."""
 
 
-def _acting(request: Request, caller: Operator) -> Actor:
-    return Actor(caller.key_id, request.state.request_id)
+def _acting(request: Request, caller: AnyCaller) -> Actor:
+    return Actor(caller.id, request.state.request_id)
 
 
 Acting = Annotated[Actor, Depends(_acting)]

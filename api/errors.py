@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: Mapping[type[LockstepError], int] = {
     errors.Unauthenticated: 401,
+    errors.SignInFailed: 401,
+    errors.TooManyTries: 429,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Invalid: 422,
@@ -46,6 +48,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.KeyLockUnsupported: 422,
     errors.GuidanceUnsupported: 422,
     errors.WebhookTargetRefused: 422,
+    errors.TenantNotChosen: 422,
     errors.IdempotencyKeyReused: 422,
     errors.Conflict: 409,
     errors.NotCancelable: 409,
@@ -64,7 +67,12 @@ STATUS: Mapping[type[LockstepError], int] = {
 }
 
 # Seconds after which an error that passes by itself is worth another try.
-_RETRY_AFTER: Mapping[str, int] = {"idempotency-in-progress": 1, "storage-unavailable": 5, "unavailable": 2}
+_RETRY_AFTER: Mapping[str, int] = {
+    "idempotency-in-progress": 1,
+    "storage-unavailable": 5,
+    "too-many-tries": 900,
+    "unavailable": 2,
+}
 
 # Codes of what HTTP itself refuses; anything else of the 400s is an invalid request.
 HTTP_CODES: Mapping[int, str] = {

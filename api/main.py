@@ -18,6 +18,8 @@ from api.pages.headers import PageHeaders
 from api.pages.rendering import STATIC_FOLDER, LastingFiles
 from api.routes import (
     admin,
+    api_keys,
+    audit,
     concepts,
     distillations,
     events,
@@ -25,8 +27,10 @@ from api.routes import (
     generations,
     health,
     jobs,
+    members,
     metrics,
     models,
+    sessions,
     trainings,
     webhook_endpoints,
 )
@@ -48,12 +52,17 @@ _ROUTES = (
     jobs,
     events,
     webhook_endpoints,
+    api_keys,
+    sessions,
+    members,
+    audit,
     admin,
     metrics,
     health,
 )
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
+_HASHERS = 2
 _OPERATORS_TIMEOUT = "2s"  # nobody who only looks may keep the queue from its work
 
 
@@ -100,6 +109,7 @@ def _resources(settings: Settings) -> Resources:
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
+        hashers=CapacityLimiter(_HASHERS),
     )
 
 

@@ -20,6 +20,7 @@ TAGS = [
     {"name": "Jobs", "description": "Jobs of every kind, their attempts and their events."},
     {"name": "Events", "description": "Everything that happened, in order."},
     {"name": "Webhooks", "description": "Addresses that events are sent to."},
+    {"name": "Tenancy", "description": "Who may do what in the name of the tenant."},
     {"name": "Operations", "description": "What operators see and do, across tenants."},
     {"name": "Health", "description": "Whether the server lives and is ready."},
 ]
@@ -34,8 +35,8 @@ ended.
 
 _REF = "#/components/schemas/{model}"
 _COMMON = {
-    "401": "The API key is missing or does not work.",
-    "403": "The API key lacks the scope this needs.",
+    "401": "The API key or the session is missing or does not work.",
+    "403": "The caller may not do this.",
     "422": "The request can never succeed as it stands.",
     "503": "The server cannot answer now; try again.",
 }

@@ -25,6 +25,10 @@ class Urls:
         """Where a webhook endpoint is."""
         return f"{self.base}/v1/webhook_endpoints/{endpoint_id}"
 
+    def api_key(self, key_id: str) -> str:
+        """Where an API key is described."""
+        return f"{self.base}/v1/api_keys/{key_id}"
+
     def file_content(self, file_id: str) -> str:
         """Where a file's bytes are."""
         return f"{self.base}/v1/files/{file_id}/content"

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from core.config import Settings, child_environment
 from core.embedded.errors import EmbeddedError
 from core.errors import LockstepError
+from core.members.roles import Role
 from core.tenants.safety import SafetyPolicy
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-admin = typer.Typer(help="Tenants, their keys and their safety policies.", no_args_is_help=True)
+admin = typer.Typer(help="Tenants, their keys, users and policies.", no_args_is_help=True)
 app.add_typer(admin, name="admin")
 
 
@@ -119,6 +120,28 @@ def create_key(tenant: str, name: str = "operator's key") -> None:
 
     with _owner_session() as session:
         typer.echo(f"key: {provisioning.create_key(session, tenant, name, keys.SCOPES)}")
+
+
+@admin.command()
+def create_user(
+    tenant: str,
+    email: str,
+    *,
+    role: Annotated[Role, typer.Option(help="What he may do.")] = Role.OWNER,
+    name: Annotated[str, typer.Option(help="For people.")] = "",
+    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
+) -> None:
+    """Make somebody a member of a tenant, with this password; a user who exists gets it too, and is signed out."""
+    from core.members import membership, passwords
+    from core.operations.audit import Actor
+
+    if "@" not in email or len(password) < passwords.SHORTEST:
+        _fail(f"an email address and a password of at least {passwords.SHORTEST} characters are needed")
+    stored = passwords.hashed(password)
+    with _owner_session() as session:
+        operator = Actor("lockstepd")
+        user_id = membership.put_user(session, operator, tenant, email, role=role, name=name, password_hash=stored)
+        typer.echo(f"user: {user_id}")
 
 
 @admin.command()

@@ -4,6 +4,8 @@
 
     LockstepError
     ├── Unauthenticated            no key, or one that does not work
+    │   └── SignInFailed
+    ├── TooManyTries               to sign in
     ├── Forbidden                  the key lacks a scope
     ├── NotFound                   nothing of that id belongs to the caller
     ├── Invalid                    the request can never succeed as it stands
@@ -12,7 +14,7 @@
     │   ├── ConceptUnreadable, ConceptModelUnknown
     │   ├── ModelUnknown, ModelNotBase, NoPrompts
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
-    │   ├── WebhookTargetRefused
+    │   ├── WebhookTargetRefused, TenantNotChosen
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
@@ -49,13 +51,26 @@ class LockstepError(Exception):
 
 
 class Unauthenticated(LockstepError):
-    """The API key is missing or does not work."""
+    """The API key or the session is missing or does not work."""
 
     code = "unauthenticated"
 
 
+class SignInFailed(Unauthenticated):
+    """The email address or the password is wrong."""
+
+    code = "sign-in-failed"
+
+
+class TooManyTries(LockstepError):
+    """Somebody tried too often to sign in to that account."""
+
+    code = "too-many-tries"
+    retryable = True
+
+
 class Forbidden(LockstepError):
-    """The API key lacks the scope this needs."""
+    """The caller may not do this."""
 
     code = "forbidden"
 
@@ -172,6 +187,12 @@ class WebhookTargetRefused(Invalid):
     """Webhooks may not be sent to that address."""
 
     code = "webhook-target-refused"
+
+
+class TenantNotChosen(Invalid):
+    """The user belongs to several tenants, and names none."""
+
+    code = "tenant-not-chosen"
 
 
 class IdempotencyKeyReused(Invalid):

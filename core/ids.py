@@ -6,7 +6,9 @@ from typing import Literal
 
 from ulid import ULID
 
-IdKind = Literal["ten", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud"]
+IdKind = Literal[
+    "ten", "usr", "ses", "inv", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud"
+]
 
 
 def new_id(kind: IdKind) -> str:

@@ -191,7 +191,7 @@ class AuditedAct(Resource):
     object: Literal["audit.entry"] = "audit.entry"
     id: str
     tenant_id: str | None = Field(description="Whom it concerns.")
-    actor: str = Field(description="The id of the key or user that acted.")
+    actor: str = Field(description="The id of the key or user that acted; `lockstepd` is the operator's command line.")
     action: str = Field(examples=["tenant.changed"])
     object_id: str
     before: dict[str, Any] | None

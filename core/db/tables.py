@@ -11,10 +11,11 @@ from core.files import models as files
 from core.idempotency import models as idempotency
 from core.invariants import models as invariants
 from core.jobs import models as jobs
+from core.members import models as members
 from core.operations import models as operations
 from core.scheduling import models as scheduling
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (catalog, concepts, files, idempotency, invariants, jobs, operations, scheduling, tenants, webhooks)
+MODULES = (catalog, concepts, files, idempotency, invariants, jobs, members, operations, scheduling, tenants, webhooks)
 METADATA: MetaData = Base.metadata

@@ -48,7 +48,7 @@ def identify(caller: Caller, *, route: str, body: bytes, key: str | None, is_ret
     if key is not None:
         return Identity(caller.tenant_id, route, f"given:{key}", body_sha256, _KEY_LIFETIME)
     lifetime = _RETRY_WINDOW if is_retry else None
-    return Identity(caller.tenant_id, route, f"sent:{caller.key_id}:{body_sha256}", body_sha256, lifetime)
+    return Identity(caller.tenant_id, route, f"sent:{caller.id}:{body_sha256}", body_sha256, lifetime)
 
 
 async def find(session: AsyncSession, identity: Identity) -> Reply | None:

@@ -29,7 +29,7 @@ class QueueLimits:
     priority: Priority = Priority.NORMAL
     cancel_after: timedelta | None = None  # the job's deadline, from its acceptance on
 
-    def of(self, api_key_id: str, priority: Priority, cancel_after: timedelta | None = None) -> QueueLimits:
+    def of(self, api_key_id: str | None, priority: Priority, cancel_after: timedelta | None = None) -> QueueLimits:
         """The same, for one key's request."""
         return replace(self, api_key_id=api_key_id, priority=priority, cancel_after=cancel_after)
 

@@ -36,16 +36,24 @@ class ApiKey(Base):
     """A key of a tenant; only its hash is kept."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (UniqueConstraint("tenant_id", "id"), CheckConstraint("max_running >= 0", name="cap"))
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        CheckConstraint("max_running >= 0", name="cap"),
+        Index("ix_api_keys_page", "tenant_id", "created_at", "id"),
+    )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
-    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), index=True)
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str]
     hint: Mapped[str]  # the first characters, so that a person can tell keys apart
     key_sha256: Mapped[str] = mapped_column(unique=True)
+    previous_sha256: Mapped[str | None] = mapped_column(unique=True)  # what it was before its last rotation
+    previous_until: Mapped[datetime | None]  # so long that works as well
     scopes: Mapped[list[str]]
     max_running: Mapped[int | None]  # most of its jobs at once; none: as many as its tenant may run
     created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # written at most once a minute
     revoked_at: Mapped[datetime | None]
 
 

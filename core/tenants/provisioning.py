@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from core.errors import Invalid, NotFound
+from core.errors import NotFound
 from core.ids import new_id
-from core.tenants import keys
-from core.tenants.models import ApiKey, Tenant
+from core.tenants.api_keys import new_api_key
+from core.tenants.models import Tenant
 from core.tenants.safety import SafetyPolicy
 
 
@@ -21,20 +21,9 @@ def create_tenant(session: Session, name: str) -> Tenant:
 
 def create_key(session: Session, tenant_id: str, name: str, scopes: frozenset[str]) -> str:
     """A new key of the tenant, returned this once; raises NotFound or Invalid (an unknown scope)."""
-    if unknown := scopes - keys.SCOPES:
-        raise Invalid(f"Unknown scopes: {', '.join(sorted(unknown))}.", param="scopes")
     _get(session, tenant_id)
-    key = keys.new_key()
-    session.add(
-        ApiKey(
-            id=new_id("key"),
-            tenant_id=tenant_id,
-            name=name,
-            hint=keys.hint(key),
-            key_sha256=keys.digest(key),
-            scopes=sorted(scopes),
-        )
-    )
+    row, key = new_api_key(tenant_id, name, scopes)
+    session.add(row)
     session.flush()
     return key
 

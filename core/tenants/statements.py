@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import Interval, Select, bindparam, select, text
 
-from core.tenants.models import Tenant
+from core.db.paging import Place, nearest_first
+from core.tenants.models import ApiKey, Tenant
 
 # The one look across tenants: a function of the owner, for nobody's tenant is known before its key is.
 RESOLVE_API_KEY = text("SELECT key_id, tenant_id, scopes, is_operator FROM resolve_api_key(:sha256)")
@@ -15,3 +16,26 @@ RESOLVE_API_KEY = text("SELECT key_id, tenant_id, scopes, is_operator FROM resol
 def safety_policies(tenant_ids: Iterable[str]) -> Select[str, str]:
     """Ids and safety policies of tenants."""
     return select(Tenant.id, Tenant.safety).where(Tenant.id.in_(list(tenant_ids)))
+
+
+def api_keys_page(*, after: Place | None, before: Place | None, limit: int) -> Select[ApiKey]:
+    """Keys, nearest to a place first."""
+    return nearest_first(select(ApiKey), ApiKey.created_at, ApiKey.id, after=after, before=before, limit=limit)
+
+
+def api_key_by_id(key_id: str) -> Select[ApiKey]:
+    """One key."""
+    return select(ApiKey).where(ApiKey.id == key_id)
+
+
+# What it was works on for a while; a key that an earlier rotation left working ends here.
+ROTATE_API_KEY = text("""
+    UPDATE api_keys SET previous_sha256 = key_sha256, previous_until = lockstep_now() + :overlap,
+        key_sha256 = :sha256, hint = :hint
+    WHERE id = :key_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > lockstep_now())
+    RETURNING id
+""").bindparams(bindparam("overlap", type_=Interval()))
+
+REVOKE_API_KEY = text("""
+    UPDATE api_keys SET revoked_at = lockstep_now() WHERE id = :key_id AND revoked_at IS NULL RETURNING id
+""")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from core.cli import app, main
 from core.db.engine import sync_engine
+from core.members import passwords
 from core.tenants import keys
 
 
@@ -54,6 +55,25 @@ def test_a_tenant_can_get_another_key(deployment: dict[str, str], postgres_url: 
     tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
     key = _find(r"key: (\S+)", _run(deployment, "admin", "create-key", tenant))
     assert _tenant_of(key, postgres_url) == tenant
+
+
+def test_a_tenant_gets_a_user_whose_password_is_asked_for(deployment: dict[str, str], postgres_url: URL) -> None:
+    tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
+    command = ["admin", "create-user", tenant, "Olga@example.com", "--role", "admin"]
+    engine, ids = sync_engine(postgres_url), set()
+    for password in ("correct horse", "battery staple"):
+        told = CliRunner().invoke(app, command, env=deployment, input=f"{password}\n{password}\n")
+        ids.add(_find(r"user: (\S+)", told))
+        assert password not in told.output
+        with engine.connect() as connection:
+            statement = text("SELECT u.password_hash, m.role FROM users u JOIN memberships m ON m.user_id = u.id")
+            row = connection.execute(statement).one()
+        assert row.role == "admin"
+        assert passwords.matches(row.password_hash, password)
+    engine.dispose()
+    assert len(ids) == 1
+    short = CliRunner().invoke(app, command, env=deployment, input="short\nshort\n")
+    assert short.exit_code == 1
 
 
 def test_a_tenant_gets_a_safety_policy(deployment: dict[str, str], postgres_url: URL) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from core.config import Settings
-from tests.serving import Deployment, Tenant, serving
+from core.members.roles import Role
+from tests.integration.api.members import browser, put_user, try_to_sign_in
+from tests.serving import Deployment, Tenant, created, serving
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,15 @@ def belongings(owner: Tenant) -> dict[str, str]:
             " SELECT id, 1, tenant_id, 5 FROM webhook_deliveries WHERE tenant_id = %s",
             (owner.id,),
         )
+    member = put_user(owner, Role.OWNER)
+    with browser(owner) as client:
+        session = created(try_to_sign_in(client))["id"]
+    invitation = created(owner.http.post("/v1/invitations", json={"email": "new@example.com"}))["id"]
     return {
+        "key": owner.http.get("/v1/api_keys").json()["data"][0]["id"],
+        "member": member,
+        "session": session,
+        "invitation": invitation,
         "file": owner.upload()["id"],
         "concept": concept,
         "training": training,

@@ -18,18 +18,22 @@ SHARED = {
     "marks",
     "attempt_tallies",
     "invariant_looks",
+    "sign_in_tries",
 }  # nobody's; fmt: skip
-OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
+OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models", "users"})
 INSERTABLE = [
+    "api_keys",
     "concepts",
     "events",
     "files",
     "idempotency_keys",
+    "invitations",
     "jobs",
     "ready",
     "sched_notes",
     "tenant_pools",
     "tenant_sched",
+    "user_sessions",
     "webhook_deliveries",
     "webhook_endpoints",
 ]
@@ -96,9 +100,22 @@ def test_no_row_can_be_taken_or_given_away(api, full, owner, stranger, table):
         api(f"UPDATE {table} SET tenant_id = :to", owner.id, to=stranger.id)
 
 
-@pytest.mark.parametrize("table", ["files", "idempotency_keys", "ready"])
+@pytest.mark.parametrize("table", ["files", "idempotency_keys", "ready", "memberships", "invitations", "user_sessions"])
 def test_no_row_of_another_tenant_can_be_deleted(api, full, owner, stranger, table):
     assert api(f"DELETE FROM {table} WHERE tenant_id = :of", stranger.id, of=owner.id) == 0
+
+
+def test_no_key_of_another_tenant_can_be_changed(api, full, owner, stranger):
+    take = "UPDATE api_keys SET key_sha256 = 'mine' WHERE tenant_id = :of"
+    assert api(take, stranger.id, of=owner.id) == 0
+
+
+def test_a_user_is_seen_where_he_is_a_member_and_his_password_nowhere(api, full, owner, stranger):
+    count = "SELECT count(id) FROM users"
+    assert (api(count, owner.id), api(count, stranger.id), api(count)) == (1, 0, 0)
+    for sql in ("SELECT password_hash FROM users", "UPDATE users SET name = 'x'", "SELECT * FROM sign_in_tries"):
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            api(sql, owner.id)
 
 
 def test_a_model_of_a_tenant_is_his_and_those_of_the_platform_are_everybodys(api, deployment, owner, stranger):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.serving import refused
@@ -25,6 +27,10 @@ DOORS = [
     ("GET", "/v1/webhook_endpoints/{hook}"),
     ("GET", "/v1/webhook_endpoints/{hook}/deliveries"),
     ("GET", "/v1/webhook_endpoints?after={hook}"),
+    ("GET", "/v1/api_keys/{key}"),
+    ("GET", "/v1/api_keys?after={key}"),
+    ("GET", "/v1/members?after={member}"),
+    ("GET", "/v1/invitations?after={invitation}"),
     ("POST", "/v1/jobs/{queued}/cancel"),
     ("POST", "/v1/generations/{queued}/cancel"),
     ("POST", "/v1/generations/{generation}/reproduce"),
@@ -55,11 +61,55 @@ def test_what_was_attempted_changed_nothing(owner, belongings):
 
 
 @pytest.mark.parametrize(
-    "path", ["files", "concepts", "trainings", "generations", "jobs", "events", "webhook_endpoints"]
-)
+    "path",
+    [
+        "files", "concepts", "trainings", "generations", "jobs", "events", "webhook_endpoints", "api_keys", "members",
+        "invitations",
+    ],
+)  # fmt: skip
 def test_lists_show_ones_own_only(owner, stranger, belongings, path):
-    assert owner.http.get(f"/v1/{path}").json()["data"] != []
-    assert stranger.http.get(f"/v1/{path}").json()["data"] == []
+    theirs = {item["id"] for item in owner.http.get(f"/v1/{path}").json()["data"]}
+    own = {item["id"] for item in stranger.http.get(f"/v1/{path}").json()["data"]}
+    assert theirs
+    assert not own & theirs
+    assert len(own) == (path == "api_keys")  # the one he calls with
+
+
+BODIES = {
+    "ChangeMember": {"role": "viewer"},
+    "UpdateWebhookEndpoint": {"name": "mine now"},
+}
+
+
+@pytest.fixture(scope="module")
+def document(stranger):
+    return stranger.http.get("/openapi.json").json()
+
+
+@pytest.fixture(scope="module")
+def routes(document):
+    """Every route that takes an id, with a body that would do."""
+    found = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if "{" in path:
+                content = operation.get("requestBody", {}).get("content", {})
+                name = content.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+                found.append((method.upper(), path, BODIES.get(name, {}) if content else None))
+    return found
+
+
+def test_every_route_refuses_every_id_of_somebody_else(stranger, belongings, routes):
+    """Found through the document, so that no route is forgotten."""
+    opened = []
+    for method, path, body in routes:
+        for kind, foreign in belongings.items():
+            where = re.sub(r"{\w+}", foreign, path)
+            status = stranger.http.request(method, where, json=body, headers={"Prefer": "wait=1"}).status_code
+            if status not in {403, 404}:
+                opened.append((method, path, kind, status))
+    assert len(routes) > 40
+    assert opened == []
 
 
 def test_filters_reach_no_further(stranger, belongings):

@@ -1,4 +1,4 @@
-"""Throwing away what is old: kept answers, events that everybody has heard, ended jobs, and what jobs made.
+"""Throwing away what is old: kept answers, events that everybody has heard, ended jobs, what jobs made, and sessions.
 
 A batch at a time, each a short transaction of its own, with a rest after it: claims and finishes go on beside it.
 Objects go after their rows; what cannot be removed now is an orphan, and the sweeper's.
@@ -23,6 +23,7 @@ from workers.maintain import statements
 
 _KEYS_KEPT = timedelta(hours=24)
 _PAIRS_KEPT = timedelta(hours=24)  # after their distillation has ended
+_TRIES_KEPT = timedelta(days=1)  # longer than they count
 _BATCH = 500  # rows of one transaction, so that none holds locks for long
 _REST = 1.0  # times a batch's own time: at most half of one connection's time goes into this
 _PASS_SECONDS = 50.0  # then the other tables have their turn
@@ -52,6 +53,7 @@ class CleanCounts:
     events: int = 0
     jobs: int = 0
     files: int = 0
+    sign_ins: int = 0
 
 
 class Cleaner:
@@ -80,6 +82,9 @@ class Cleaner:
             jobs=self._delete(statements.DELETE_OLD_JOBS, days=self._kept.jobs),
             files=self._delete(statements.DELETE_OLD_FILES, self._remove, days=self._kept.files)
             + self._delete(statements.DELETE_IDLE_PAIRS, self._remove, age=_PAIRS_KEPT),
+            sign_ins=self._delete(statements.DELETE_ENDED_SESSIONS)
+            + self._delete(statements.DELETE_OLD_INVITATIONS)
+            + self._delete(statements.DELETE_OLD_TRIES, age=_TRIES_KEPT),
         )
 
     def _delete(

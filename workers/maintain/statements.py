@@ -28,6 +28,29 @@ DELETE_OLD_KEYS = text("""
     RETURNING 1
 """)
 
+# What let somebody in, or was to, and the tries of those who were not let in.
+
+DELETE_ENDED_SESSIONS = text("""
+    DELETE FROM user_sessions WHERE id IN (
+        SELECT id FROM user_sessions WHERE expires_at < lockstep_now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+""")
+
+DELETE_OLD_INVITATIONS = text("""
+    DELETE FROM invitations WHERE id IN (
+        SELECT id FROM invitations WHERE expires_at < lockstep_now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+""")
+
+DELETE_OLD_TRIES = text("""
+    DELETE FROM sign_in_tries WHERE email_sha256 IN (
+        SELECT email_sha256 FROM sign_in_tries WHERE since < lockstep_now() - :age
+        ORDER BY since LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+""")
+
 # Each tenant has its own time to keep things, which its row may say, and its own index to find them by. What is kept
 # for ever, by a time of 0, is never looked at.
 

@@ -33,6 +33,18 @@ SCOPES_OF = [
     ("POST", "/v1/webhook_endpoints", "admin"),
     ("POST", "/v1/webhook_endpoints/we_x", "admin"),
     ("DELETE", "/v1/webhook_endpoints/we_x", "admin"),
+    ("POST", "/v1/api_keys", "admin"),
+    ("GET", "/v1/api_keys", "admin"),
+    ("GET", "/v1/api_keys/key_x", "admin"),
+    ("POST", "/v1/api_keys/key_x/rotate", "admin"),
+    ("DELETE", "/v1/api_keys/key_x", "admin"),
+    ("GET", "/v1/audit", "admin"),
+    ("GET", "/v1/members", "admin"),
+    ("PATCH", "/v1/members/usr_x", "admin"),
+    ("DELETE", "/v1/members/usr_x", "admin"),
+    ("POST", "/v1/invitations", "admin"),
+    ("GET", "/v1/invitations", "admin"),
+    ("DELETE", "/v1/invitations/inv_x", "admin"),
     ("GET", "/v1/files", "read"),
     ("GET", "/v1/files/file_x", "read"),
     ("GET", "/v1/files/file_x/content", "read"),
@@ -82,6 +94,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/concepts/import": {"json": {"file": "file_x", "concept": "imported"}},
     "/v1/webhook_endpoints": {"json": {"url": "https://example.com"}},
     "/v1/webhook_endpoints/we_x": {"json": {}},
+    "/v1/api_keys": {"json": {"name": "k", "scopes": ["read"]}},
+    "/v1/api_keys/key_x/rotate": {"json": {}},
+    "/v1/members/usr_x": {"json": {"role": "viewer"}},
+    "/v1/invitations": {"json": {"email": "a@example.com"}},
     "/v1/files": {"files": {"file": ("x", b"x")}},
 }
 
@@ -100,7 +116,7 @@ def keyring(deployment, url):
 
 
 def send(client, method, path):
-    body = BODIES.get(path, {}) if method == "POST" else {}
+    body = BODIES.get(path, {}) if method in {"POST", "PATCH"} else {}
     return client.request(method, path, **body)
 
 
@@ -119,13 +135,19 @@ def test_what_is_for_operators_takes_no_customer_s_key(keyring, method, path):
 
 def test_every_route_is_covered_by_that(url):
     document = httpx.get(f"{url}/openapi.json", verify=False).json()
-    open_to_all = {("GET", "/healthz"), ("GET", "/readyz")}
+    open_to_all = {
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("POST", "/v1/sessions"),
+        ("POST", "/v1/invitations/accept"),
+    }
+    for_any_caller = {("GET", "/v1/sessions/current"), ("DELETE", "/v1/sessions/current")}
     by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
-    pattern |= {"we_x": "{endpoint_id}"}
+    pattern |= {"we_x": "{endpoint_id}", "key_x": "{key_id}", "usr_x": "{user_id}", "inv_x": "{invitation_id}"}
     covered = {(m, "/".join(pattern.get(part, part) for part in path.split("/"))) for m, path, _ in SCOPES_OF}
-    assert documented == covered | set(OF_OPERATORS) | open_to_all | by_kind_of_job
+    assert documented == covered | set(OF_OPERATORS) | open_to_all | for_any_caller | by_kind_of_job
 
 
 def test_a_job_is_canceled_by_a_key_that_could_have_made_it(acme):

@@ -19,6 +19,7 @@ SHARED = {
     "marks",
     "attempt_tallies",
     "invariant_looks",
+    "sign_in_tries",
 }  # no tenant's; fmt: skip
 
 

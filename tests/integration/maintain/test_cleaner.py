@@ -256,3 +256,24 @@ def test_a_failed_job_goes_after_the_one_that_tried_it_again(queue, clock, clean
     queue.column("UPDATE jobs SET retry_of = :first WHERE id = :second RETURNING id", first=first, second=second)
     clock.advance(timedelta(days=11))
     assert [clean(jobs=10, events=0).jobs for _ in range(3)] == [1, 1, 0]
+
+
+def test_what_let_somebody_in_goes_when_its_time_is_over(queue, clean):
+    tenant, other = queue.tenant(), queue.tenant()
+    span = "lockstep_now(), lockstep_now() + CAST(:end AS interval)"
+    with Session(queue.owners) as session, session.begin():
+        for place, (end, tries) in {tenant: ("-1 s", "25 h"), other: ("1 h", "1 h")}.items():
+            values = {"id": place, "end": end, "tries": tries}
+            for statement in (
+                "INSERT INTO users (id, email, name, password_hash) VALUES (:id, :id, '', 'h')",
+                "INSERT INTO memberships (tenant_id, user_id, role) VALUES (:id, :id, 'owner')",
+                f"INSERT INTO user_sessions VALUES (:id, :id, :id, :id, {span})",
+                f"INSERT INTO invitations VALUES (:id, :id, 'a', 'viewer', :id, {span})",
+                "INSERT INTO sign_in_tries VALUES (:id, 1, lockstep_now() - CAST(:tries AS interval))",
+            ):
+                session.execute(text(statement), values)
+    assert clean() == CleanCounts(sign_ins=3)
+    assert clean() == CleanCounts()
+    with Session(queue.owners) as session:
+        for table in ("user_sessions", "invitations", "sign_in_tries"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 1

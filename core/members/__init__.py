@@ -1,0 +1,1 @@
+"""Users, the tenants they are members of, and how they sign in."""
