@@ -6,14 +6,14 @@ Every answer of status 400 and above is made here. ``docs/errors.md`` lists the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -194,30 +194,30 @@ def problem_response(
     return JSONResponse(body, status_code=body["status"], headers=sent, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the app's routes with a problem."""
+def install(app: FastAPI, told_to_people: Callable[[Request, Trouble], Response | None]) -> None:
+    """Answer every error of the app's routes with a problem, or as ``told_to_people`` says."""
 
-    def told(request: Request, trouble: Trouble) -> JSONResponse:
-        return respond(
+    def told(request: Request, trouble: Trouble) -> Response:
+        return told_to_people(request, trouble) or respond(
             trouble, method=request.method, path=request.url.path, request_id=request.scope["state"]["request_id"]
         )
 
-    async def ours(request: Request, error: Exception) -> JSONResponse:
+    async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, LockstepError)
         return told(request, trouble_of(error))
 
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return told(request, _invalid(error))
 
-    async def refused(request: Request, error: Exception) -> JSONResponse:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return told(request, _refused(error))
 
-    async def unavailable(request: Request, _: Exception) -> JSONResponse:
+    async def unavailable(request: Request, _: Exception) -> Response:
         return told(request, UNAVAILABLE)
 
-    async def unknown(request: Request, _: Exception) -> JSONResponse:
+    async def unknown(request: Request, _: Exception) -> Response:
         return told(request, OUTCOME_UNKNOWN)
 
     app.add_exception_handler(LockstepError, ours)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from fastapi import APIRouter, Request, Response
 
-from api.cookies import SESSION_COOKIE, check_origin, clear_session, set_session
+from api import signing_in
+from api.cookies import SESSION_COOKIE, clear_session
 from api.dependencies import Acting, AnyCaller, Server, TenantSession
 from api.schemas.members import Session, SignIn, WhoAmI
-from core.db.transactions import tenant_transactions
-from core.errors import SignInFailed
 from core.members import sessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["Tenancy"])
@@ -19,20 +16,16 @@ router = APIRouter(prefix="/v1/sessions", tags=["Tenancy"])
 @router.post("", status_code=201)
 async def sign_in(body: SignIn, request: Request, server: Server, response: Response) -> Session:
     """Sign in: the answer sets a cookie that does what a key does, as far as your role goes."""
-    check_origin(request, server.urls)
-    async with server.looking() as connection:
-        account = await sessions.begin(connection, body.email)
-    if not await server.is_password(account, body.password.get_secret_value()) or account.user_id is None:
-        raise SignInFailed("The email address or the password is wrong.")
-    async with server.looking() as connection:
-        tenant_id = await sessions.choose_tenant(connection, account.user_id, body.tenant)
-    lifetime = timedelta(days=server.settings.session_days)
-    async with tenant_transactions(server.sessions, tenant_id)() as session:
-        started = await sessions.start(
-            session, tenant_id, account.user_id, lifetime=lifetime, request_id=request.state.request_id
-        )
-    set_session(response, server.urls, started.token, max_age=int(lifetime.total_seconds()))
-    return Session(id=started.id, tenant_id=tenant_id, user_id=account.user_id, expires_at=started.expires_at)
+    signed_in = await signing_in.sign_in(
+        request, server, email=body.email, password=body.password.get_secret_value(), tenant=body.tenant
+    )
+    signed_in.keep(response, server)
+    return Session(
+        id=signed_in.started.id,
+        tenant_id=signed_in.tenant_id,
+        user_id=signed_in.user_id,
+        expires_at=signed_in.started.expires_at,
+    )
 
 
 @router.get("/current")

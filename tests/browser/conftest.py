@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy.orm import Session
 
 from core.config import Settings
+from core.members.roles import Role
 from core.tenants.provisioning import make_operator
+from tests.integration.api.members import PASSWORD, put_user
 from tests.serving import Deployment, Tenant, serving
 
 WINDOWS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
@@ -47,13 +49,14 @@ def url(deployment: Deployment) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def operator(deployment: Deployment, url: str) -> Iterator[Tenant]:
-    """A tenant whose administrators run the deployment."""
+def email(deployment: Deployment, url: str) -> str:
+    """The address of somebody who runs the deployment."""
     tenant = Tenant(deployment, url, "operators")
+    tenant.http.close()
     with Session(deployment.owner) as session, session.begin():
         make_operator(session, tenant.id)
-    with tenant.http:
-        yield tenant
+    put_user(tenant, Role.OWNER, "operator@example.com")
+    return "operator@example.com"
 
 
 @pytest.fixture
@@ -67,14 +70,21 @@ def acme(deployment: Deployment, url: str) -> Iterator[Tenant]:
 class Visit:
     """An operator's window; whatever the browser complains of ends the test."""
 
-    def __init__(self, browser: Browser, operator: Tenant, url: str, *, window: str, theme: str) -> None:
-        key = operator.http.headers["authorization"]
+    def __init__(self, browser: Browser, url: str, *, window: str, theme: str) -> None:
         how: dict[str, Any] = {"viewport": WINDOWS[window], "color_scheme": theme, "base_url": url}
-        self._context = browser.new_context(**how, extra_http_headers={"Authorization": key})
+        self._context = browser.new_context(**how)
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def sign_in(self, email: str) -> None:
+        """Begin where a stranger does."""
+        self.page.goto("/admin")
+        self.page.get_by_label("Email").fill(email)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.keyboard.press("Enter")
+        expect(self.page.get_by_role("heading", name="Pools")).to_be_visible()
 
     def close(self) -> None:
         """Leave."""
@@ -96,12 +106,13 @@ OpenVisit = Callable[[str, str], Visit]
 
 
 @pytest.fixture
-def open_visit(chromium: Browser, operator: Tenant, url: str) -> Iterator[OpenVisit]:
+def open_visit(chromium: Browser, email: str, url: str) -> Iterator[OpenVisit]:
     """Windows that are closed at the end."""
     opened: list[Visit] = []
 
     def open_one(window: str, theme: str) -> Visit:
-        opened.append(Visit(chromium, operator, url, window=window, theme=theme))
+        opened.append(Visit(chromium, url, window=window, theme=theme))
+        opened[-1].sign_in(email)
         return opened[-1]
 
     yield open_one

@@ -187,7 +187,7 @@ def test_every_request_has_an_id_of_its_own(acme):
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1/nothing", 404, "not-found"),
-        ("GET", "/", 404, "not-found"),
+        ("GET", "/nothing", 404, "not-found"),
         ("PUT", "/v1/jobs", 405, "method-not-allowed"),
         ("DELETE", "/v1/generations", 405, "method-not-allowed"),
         ("GET", "/v1/files?after=%00", 400, "invalid-request"),

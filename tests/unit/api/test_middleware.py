@@ -13,7 +13,7 @@ from api.middleware import BodyLimit, RequestContext
 @pytest.fixture
 async def client():
     app = FastAPI()
-    errors.install(app)
+    errors.install(app, lambda *_: None)
 
     @app.post("/")
     async def size(request: Request) -> int:
