@@ -22,6 +22,7 @@ from api.routes import (
     events,
     files,
     generations,
+    grants,
     health,
     jobs,
     members,
@@ -42,6 +43,7 @@ from core.webhooks.target_policy import TargetPolicy
 _ROUTES = (
     files,
     concepts,
+    grants,
     models,
     trainings,
     distillations,
