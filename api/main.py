@@ -25,6 +25,7 @@ from api.routes import (
     events,
     files,
     generations,
+    grants,
     health,
     jobs,
     members,
@@ -45,6 +46,7 @@ from core.webhooks.target_policy import TargetPolicy
 _ROUTES = (
     files,
     concepts,
+    grants,
     models,
     trainings,
     distillations,

@@ -61,6 +61,39 @@ class Concept(Resource):
         return cls(**_members(concept, model_name))
 
 
+class GrantConcept(RequestBody):
+    """Whom a concept is granted to."""
+
+    tenant: Reference = Field(description="The id of the tenant that may draw with it.")
+
+
+class Grant(Resource):
+    """Leave for a tenant to draw with a concept."""
+
+    object: Literal["concept.grant"] = "concept.grant"
+    id: str = Field(description="The id of the tenant that may draw with it.")
+    concept_id: str
+    created_at: Time
+
+    @classmethod
+    def of(cls, grant: models.ConceptGrant) -> Grant:
+        """The grant as it is shown."""
+        return cls(id=grant.grantee_id, concept_id=grant.concept_id, created_at=grant.created_at)
+
+
+class GrantedConcept(Concept):
+    """A concept of another tenant that you may draw with."""
+
+    owner: str = Field(description="The id of the tenant that granted it.")
+    reference: str = Field(description="What generations list it as.", examples=["ten_01kaj0c5pmq2v8y4dn6rx3zwte/tom"])
+
+    @classmethod
+    def granted(cls, concept: models.Concept, model_name: str) -> GrantedConcept:
+        """The concept as it is shown to whom it is granted."""
+        reference = f"{concept.tenant_id}/{concept.name}"
+        return cls(**_members(concept, model_name), owner=concept.tenant_id, reference=reference)
+
+
 class Version(Resource):
     """One concept file: what a training made of a concept, or what was imported."""
 

@@ -18,7 +18,7 @@ from pydantic import (
 
 from api.schemas.common import Reference, RequestBody, Text
 from api.schemas.job import JobRequest
-from core.concepts.names import ConceptName
+from core.concepts.names import ConceptName, UsableName
 from core.jobs.params import (
     MAX_PICTURES,
     GateBias,
@@ -53,7 +53,10 @@ class ChosenConcept(RequestBody):
     """A concept the prompt names, and how strongly it takes part."""
 
     id: Reference | None = Field(default=None, description="The concept's id; give this or `name`.")
-    name: ConceptName | None = Field(default=None, description="The concept's name; give this or `id`.")
+    name: UsableName | None = Field(
+        default=None,
+        description="The concept's name; give this or `id`. Of one that another tenant granted: `<tenant>/<name>`.",
+    )
     as_: ConceptName | None = Field(
         default=None, alias="as", description="Its placeholder in this prompt, if it is not to be its name."
     )

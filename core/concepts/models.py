@@ -1,4 +1,4 @@
-"""Concepts, and the versions that trainings and imports make of them."""
+"""Concepts, the versions that trainings and imports make of them, and the tenants they are granted to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
 from core.db.base import Base, CreatedAt, Name
 
@@ -56,3 +56,36 @@ class ConceptVersion(Base):
     gate_bias: Mapped[float | None]  # to draw it with by default; null: the model's
     metrics: Mapped[dict[str, Any]]
     created_at: Mapped[CreatedAt]
+
+
+class ConceptGrant(Base):
+    """Leave for another tenant to draw with a concept."""
+
+    __tablename__ = "concept_grants"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "concept_id"], ["concepts.tenant_id", "concepts.id"]),
+        CheckConstraint("grantee_id <> tenant_id", name="grantee"),
+        Index("ix_concept_grants_page", "tenant_id", "concept_id", "created_at", "grantee_id"),
+        Index("ix_concept_grants_grantee", "grantee_id", "concept_id"),
+    )
+
+    tenant_id: Mapped[Name] = mapped_column(primary_key=True)
+    concept_id: Mapped[Name] = mapped_column(primary_key=True)
+    grantee_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    created_at: Mapped[CreatedAt]
+
+    id: Mapped[str] = synonym("grantee_id")  # among those of its concept
+
+
+class GrantedUse(Base):
+    """A job of the tenant that draws with another one's concept: what a revocation stops."""
+
+    __tablename__ = "granted_uses"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"], ondelete="CASCADE"),
+        Index("ix_granted_uses_concept", "tenant_id", "concept_id"),
+    )
+
+    tenant_id: Mapped[Name] = mapped_column(primary_key=True)
+    job_id: Mapped[Name] = mapped_column(primary_key=True)
+    concept_id: Mapped[Name] = mapped_column(primary_key=True)

@@ -43,11 +43,20 @@ async def find(session: AsyncSession, name_or_id: str) -> Concept | None:
 
 
 async def by_name_and_id(session: AsyncSession, names_or_ids: Collection[str]) -> dict[str, Concept]:
-    """Those of these concepts that there are, each under its name and under its id."""
+    """Those of these concepts that there are, each under its name and under its id.
+
+    One that another tenant granted is called by its id, or by its owner's, a slash and its name.
+    """
     if not names_or_ids:
         return {}
     found = list(await session.scalars(statements.concepts_called(names_or_ids)))
-    return {concept.id: concept for concept in found} | {concept.name: concept for concept in found}
+    known = {concept.id: concept for concept in found} | {concept.name: concept for concept in found}
+    foreign = [name for name in set(names_or_ids) - known.keys() if "/" in name or name.startswith("cpt_")]
+    if not foreign:
+        return known
+    granted = list(await session.scalars(statements.granted_called(foreign)))
+    by_reference = {f"{concept.tenant_id}/{concept.name}": concept for concept in granted}
+    return known | by_reference | {concept.id: concept for concept in granted}
 
 
 async def get(session: AsyncSession, name_or_id: str, *, param: str = "id") -> Concept:

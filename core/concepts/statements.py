@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Select, Update, func, or_, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, Text, Update, bindparam, column, func, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from core.concepts.models import Concept, ConceptVersion
+from core.concepts.models import Concept, ConceptGrant, ConceptVersion
 from core.db.paging import Place, nearest_first
 from core.db.time import lockstep_now
 from core.files.models import File
@@ -74,3 +75,70 @@ def versions_of(concept_id: str) -> Select[ConceptVersion, File]:
 def versions_among(pairs: Collection[tuple[str, int]]) -> Select[ConceptVersion]:
     """These versions of these concepts."""
     return select(ConceptVersion).where(tuple_(ConceptVersion.concept_id, ConceptVersion.version).in_(list(pairs)))
+
+
+# --- grants -----------------------------------------------------------------------------------------------------
+
+# What others granted to the session's tenant: functions of the owner, for their rows are not the tenant's to see.
+_GRANTED_CONCEPT = aliased(
+    Concept,
+    func.granted_concepts().table_valued(*(column(c.name, c.type) for c in Concept.__table__.c), name="granted"),
+    adapt_on_names=True,
+)
+_GRANTED_VERSION = aliased(
+    ConceptVersion,
+    func.granted_versions().table_valued(*(column(c.name, c.type) for c in ConceptVersion.__table__.c), name="granted"),
+    adapt_on_names=True,
+)
+
+USE_GRANTS = text("SELECT use_grants(:job_id, :concept_ids)").bindparams(bindparam("concept_ids", type_=ARRAY(Text())))
+
+GRANT = text("""
+    INSERT INTO concept_grants (tenant_id, concept_id, grantee_id) VALUES (:tenant_id, :concept_id, :grantee_id)
+    ON CONFLICT DO NOTHING RETURNING grantee_id
+""")
+
+REVOKE = text("""
+    DELETE FROM concept_grants WHERE concept_id = :concept_id AND grantee_id = :grantee_id RETURNING grantee_id
+""")
+
+LIVE_USERS = text("""
+    SELECT j.id FROM granted_uses u JOIN jobs j ON j.tenant_id = u.tenant_id AND j.id = u.job_id
+    WHERE u.concept_id = :concept_id AND j.state IN ('queued', 'running')
+""")
+
+
+def granted_called(references: Collection[str]) -> Select[Concept]:
+    """Those of these concepts that others granted; a reference is an id, or the owner's id, a slash and the name."""
+    concept, wanted = _GRANTED_CONCEPT, list(references)
+    return select(concept).where(or_(concept.id.in_(wanted), (concept.tenant_id + "/" + concept.name).in_(wanted)))
+
+
+def granted_page(*, after: Place | None, before: Place | None, limit: int) -> Select[Concept]:
+    """Concepts that others granted, newest first."""
+    concept = _GRANTED_CONCEPT
+    return nearest_first(select(concept), concept.created_at, concept.id, after=after, before=before, limit=limit)
+
+
+def granted_by_id(concept_id: str) -> Select[Concept]:
+    """One concept that somebody else granted."""
+    return select(_GRANTED_CONCEPT).where(_GRANTED_CONCEPT.id == concept_id)
+
+
+def granted_versions_among(pairs: Collection[tuple[str, int]]) -> Select[ConceptVersion]:
+    """These versions of concepts that others granted."""
+    version = _GRANTED_VERSION
+    return select(version).where(tuple_(version.concept_id, version.version).in_(list(pairs)))
+
+
+def grants_page(concept_id: str, *, after: Place | None, before: Place | None, limit: int) -> Select[ConceptGrant]:
+    """A concept's grants, the latest first."""
+    query = select(ConceptGrant).where(ConceptGrant.concept_id == concept_id)
+    return nearest_first(
+        query, ConceptGrant.created_at, ConceptGrant.grantee_id, after=after, before=before, limit=limit
+    )
+
+
+def grant_to(concept_id: str, grantee_id: str) -> Select[ConceptGrant]:
+    """One grant."""
+    return select(ConceptGrant).where(ConceptGrant.concept_id == concept_id, ConceptGrant.grantee_id == grantee_id)

@@ -9,12 +9,20 @@ from sqlalchemy.orm import Session
 
 from core.control import statements
 from core.jobs.events import Happening, Verb
+from core.jobs.retry import JobError
 from core.jobs.states import JobState
 from core.scheduling import statements as scheduling
 
 
-def cancel_locked(session: Session, jobs: Sequence[Row[tuple[str, str, bool]]]) -> list[Happening]:
-    """End what is queued at once, ask the workers of what runs to stop; return what the caller records of it."""
+def cancel_locked(
+    session: Session, jobs: Sequence[Row[tuple[str, str, bool]]], *, error: JobError | None = None
+) -> list[Happening]:
+    """End what is queued at once, ask the workers of what runs to stop; return what the caller records of it.
+
+    ``error`` says why, where nobody who has the jobs asked for it.
+    """
+    if error is not None:
+        session.execute(statements.EXPLAIN_CANCEL, {"ids": [job.id for job in jobs], "error": error.as_dict()})
     queued = [job.id for job in jobs if job.state == JobState.QUEUED]
     session.execute(statements.CANCEL_QUEUED, {"ids": queued})
     session.execute(scheduling.UNQUEUE, {"ids": queued})

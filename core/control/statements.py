@@ -30,6 +30,11 @@ REQUEST_CANCEL = text("""
     WHERE id = ANY (:ids) AND state = 'running'
 """).bindparams(_IDS)
 
+# Why they are canceled, where nobody who has them asked for it.
+EXPLAIN_CANCEL = text("""
+    UPDATE jobs SET error = CAST(:error AS jsonb) WHERE id = ANY (:ids) AND state IN ('queued', 'running')
+""").bindparams(_IDS, bindparam("error", type_=JSONB))
+
 PAUSE = text("UPDATE jobs SET pause_requested_at = lockstep_now() WHERE id = ANY (:ids)").bindparams(_IDS)
 
 # A paused job has no queue row; the promoter makes one for whatever is due.

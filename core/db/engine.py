@@ -52,8 +52,24 @@ def bind_tenant(session: Session | AsyncSession, tenant_id: str) -> None:
     sync.info[_TENANT] = tenant_id
 
 
+def tenant_of(session: AsyncSession) -> str:
+    """The tenant that ``bind_tenant`` named."""
+    tenant_id = session.sync_session.info[_TENANT]
+    assert isinstance(tenant_id, str)
+    return tenant_id
+
+
+def show_tenant(session: Session, tenant_id: str) -> None:
+    """Show this tenant's rows for the rest of the transaction."""
+    _show(session.connection(), tenant_id)
+
+
 @event.listens_for(Session, "after_begin")
 def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get(_TENANT)
     if tenant_id is not None and not transaction.nested:  # a savepoint stands within one where it is set
-        connection.exec_driver_sql("SELECT set_config('app.tenant_id', %s, true)", (tenant_id,))
+        _show(connection, tenant_id)
+
+
+def _show(connection: Connection, tenant_id: str) -> None:
+    connection.exec_driver_sql("SELECT set_config('app.tenant_id', %s, true)", (tenant_id,))

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from core.db.engine import bind_tenant
+from core.db.engine import bind_tenant, show_tenant, tenant_of
 
 Transactions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction: committed at the end of the block, undone by an exception."""
@@ -34,3 +34,17 @@ def tenant_transactions(sessions: async_sessionmaker[AsyncSession], tenant_id: s
                 raise
 
     return transaction
+
+
+@asynccontextmanager
+async def as_tenant(session: AsyncSession, tenant_id: str) -> AsyncIterator[None]:
+    """Show another tenant's rows within the transaction, for what must happen to both tenants or to neither.
+
+    After an exception nothing is shown again: the transaction is lost.
+    """
+    own = tenant_of(session)
+    await session.flush()
+    await session.run_sync(show_tenant, tenant_id)
+    yield
+    await session.flush()
+    await session.run_sync(show_tenant, own)

@@ -141,6 +141,7 @@ async def accept_generation(
             file_id=version.file_id,
             trained=_KEY_LOCK.validate_python(version.key_lock),
             recommended_bias=version.gate_bias,
+            owner_id=None if version.tenant_id == tenant_id else version.tenant_id,
         )
         for use, version in zip(bound, versions, strict=True)
     )
@@ -192,6 +193,9 @@ async def _versions(session: AsyncSession, bound: Sequence[BoundConcept]) -> lis
         return []
     rows = await session.scalars(concept_statements.versions_among(pairs))
     made = {(row.concept_id, row.version): row for row in rows}
+    if elsewhere := set(pairs) - made.keys():
+        rows = await session.scalars(concept_statements.granted_versions_among(elsewhere))
+        made |= {(row.concept_id, row.version): row for row in rows}
     for use, pair in zip(bound, pairs, strict=True):
         if pair not in made:
             raise NotFound(f"The concept {use.concept.name!r} has no version {pair[1]}.", param=f"{use.param}.version")

@@ -53,6 +53,7 @@ class ConceptUse(_Params):
     key_lock: KeyLock
     gate_bias: GateBias
     gate_temperature: GateTemperature
+    owner_id: str | None = None  # the tenant that granted it, where it is not the job's own
 
 
 class Sweep(_Params):

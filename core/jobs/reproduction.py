@@ -1,8 +1,8 @@
 """Drawing again what was drawn: from what a job fixed when it was accepted, not from what its request would mean today.
 
 A newer version of a concept, a model's new defaults or a renamed placeholder change nothing. Models cannot be removed
-while a job names them, and a concept's file stays with it; only a deleted concept stands in the way. Its file may
-still lie there, but whoever deleted it does not want it drawn any more.
+while a job names them, and a concept's file stays with it; only a concept that was deleted, or is granted no more,
+stands in the way. Its file may still lie there, but its owner does not want it drawn any more.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def _again(
     concepts = await registry.by_name_and_id(session, {use.concept_id for use in params.concepts})
     for use in params.concepts:
         if use.concept_id not in concepts:
-            raise NotReproducible(f"The concept <{use.name}> ({use.concept_id}) that it was drawn with was deleted.")
+            raise NotReproducible(f"The concept <{use.name}> ({use.concept_id}) that it was drawn with is gone.")
     return await submit(session, tenant_id, params.model_copy(update={"reproduces": job.id}), limits=limits)
 
 

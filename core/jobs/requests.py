@@ -47,7 +47,7 @@ class TrainingRequest:
 class ConceptChoice:
     """A concept that a generation lists; None leaves it to the concept's version or the model."""
 
-    concept: str  # name or id
+    concept: str  # name or id; of one that another tenant granted, its id, or `owner-id/name`
     placeholder: str | None = None
     version: int | None = None
     key_lock: KeyLock | None = None
@@ -148,6 +148,7 @@ def concept_use(
     file_id: str,
     trained: KeyLock,
     recommended_bias: float | None,
+    owner_id: str | None = None,
 ) -> ConceptUse:
     """The concept as the generation will use it: what the request left open comes from its training and the model.
 
@@ -168,6 +169,7 @@ def concept_use(
         key_lock=key_lock,
         gate_bias=bias,
         gate_temperature=choice.gate_temperature or facts.gate_temperature,
+        owner_id=owner_id,
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.concepts import grants
 from core.ids import new_id
 from core.jobs.events import Happening, Verb, record_async
 from core.jobs.models import Job
-from core.jobs.params import AnyParams, cost_ms, lane
+from core.jobs.params import AnyParams, GenerationParams, cost_ms, lane
 from core.scheduling import statements as scheduling
 from core.scheduling.estimates import ENOUGH_SAMPLES, cost_keys, estimated_cost
 from core.scheduling.fairshare import Priority, sort_key
@@ -84,6 +85,8 @@ async def submit(
     )
     session.add(job)
     await session.flush()
+    if isinstance(params, GenerationParams):
+        await grants.use(session, job.id, {use.concept_id for use in params.concepts if use.owner_id is not None})
     if not blocked and entry.key_cap is None:
         await session.execute(scheduling.ENQUEUE, {"ids": [job.id]})
         await session.execute(scheduling.WAKE, {"ids": [job.id]})

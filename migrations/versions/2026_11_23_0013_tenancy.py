@@ -1,4 +1,6 @@
-"""Keys that expire, rotate and say when they were last used; users, their memberships, invitations and sessions."""
+"""Keys that expire, rotate and say when they were last used; users, their memberships, invitations and sessions;
+grants of concepts.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,41 @@ BEGIN
 END $$
 """
 
+# What other tenants let this one draw with.
+GRANTED_CONCEPTS = """
+CREATE FUNCTION granted_concepts() RETURNS SETOF concepts
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT c.* FROM concept_grants g JOIN concepts c ON c.tenant_id = g.tenant_id AND c.id = g.concept_id
+    WHERE g.grantee_id = app_tenant() AND c.deleted_at IS NULL
+$$
+"""
+
+GRANTED_VERSIONS = """
+CREATE FUNCTION granted_versions() RETURNS SETOF concept_versions
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT v.* FROM concept_grants g
+    JOIN concepts c ON c.tenant_id = g.tenant_id AND c.id = g.concept_id AND c.deleted_at IS NULL
+    JOIN concept_versions v ON v.tenant_id = c.tenant_id AND v.concept_id = c.id
+    WHERE g.grantee_id = app_tenant()
+$$
+"""
+
+# A revocation waits for those who are just accepting a job, then finds it; whoever comes later finds no grant.
+USE_GRANTS = """
+CREATE FUNCTION use_grants(for_job text, wanted text[]) RETURNS SETOF text
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH held AS (
+        SELECT g.concept_id FROM concept_grants g WHERE g.grantee_id = app_tenant() AND g.concept_id = ANY (wanted)
+        ORDER BY g.concept_id FOR SHARE)
+    INSERT INTO granted_uses (tenant_id, job_id, concept_id) SELECT app_tenant(), for_job, h.concept_id FROM held h
+    RETURNING concept_id
+$$
+"""
+
 FUNCTIONS = {
+    "granted_concepts()": GRANTED_CONCEPTS,
+    "granted_versions()": GRANTED_VERSIONS,
+    "use_grants(text, text[])": USE_GRANTS,
     "begin_sign_in(text, bigint, interval)": BEGIN_SIGN_IN,
     "memberships_of(text)": MEMBERSHIPS_OF,
     "resolve_session(text)": RESOLVE_SESSION,
@@ -124,6 +160,8 @@ RIGHTS = {  # what the API may do with the tenant's rows; all else is done by th
     "memberships": "SELECT, UPDATE (role), DELETE",
     "invitations": "SELECT, INSERT, DELETE",
     "user_sessions": "SELECT, INSERT, DELETE",
+    "concept_grants": "SELECT, INSERT, DELETE",
+    "granted_uses": "SELECT",
 }
 ROLES = "role IN ('owner', 'admin', 'member', 'viewer')"
 
@@ -135,6 +173,7 @@ def upgrade() -> None:
     _make_memberships()
     _make_invitations()
     _make_sessions()
+    _make_grants()
     for table, rights in RIGHTS.items():
         _guard(table)
         op.execute(
@@ -236,6 +275,40 @@ def _make_sessions() -> None:
     op.create_index("ix_user_sessions_expires", "user_sessions", ["expires_at"])
 
 
+def _make_grants() -> None:
+    op.create_table(
+        "concept_grants",
+        sa.Column("tenant_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("concept_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("grantee_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("lockstep_now()"), nullable=False),
+        sa.CheckConstraint("grantee_id <> tenant_id", name=op.f("ck_concept_grants_grantee")),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "concept_id"],
+            ["concepts.tenant_id", "concepts.id"],
+            name=op.f("fk_concept_grants_tenant_id_concept_id"),
+        ),
+        sa.ForeignKeyConstraint(["grantee_id"], ["tenants.id"], name=op.f("fk_concept_grants_grantee_id")),
+        sa.PrimaryKeyConstraint("tenant_id", "concept_id", "grantee_id", name=op.f("pk_concept_grants")),
+    )
+    op.create_index("ix_concept_grants_page", "concept_grants", ["tenant_id", "concept_id", "created_at", "grantee_id"])
+    op.create_index("ix_concept_grants_grantee", "concept_grants", ["grantee_id", "concept_id"])
+    op.create_table(
+        "granted_uses",
+        sa.Column("tenant_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("job_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("concept_id", sa.Text(collation="C"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "job_id"],
+            ["jobs.tenant_id", "jobs.id"],
+            name=op.f("fk_granted_uses_tenant_id_job_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "job_id", "concept_id", name=op.f("pk_granted_uses")),
+    )
+    op.create_index("ix_granted_uses_concept", "granted_uses", ["tenant_id", "concept_id"])
+
+
 def _guard(table: str, *, operators: str | None = None) -> None:
     """Force row-level security; the owner, the workers and the operators see every row by policies of their own."""
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
@@ -273,7 +346,15 @@ def downgrade() -> None:
     for signature in FUNCTIONS:
         op.execute(f"DROP FUNCTION {signature}")
     op.execute("DROP POLICY api_members ON users")
-    for table in ("user_sessions", "invitations", "memberships", "sign_in_tries", "users"):
+    for table in (
+        "granted_uses",
+        "concept_grants",
+        "user_sessions",
+        "invitations",
+        "memberships",
+        "sign_in_tries",
+        "users",
+    ):
         op.drop_table(table)
     op.execute("DROP FUNCTION forget_user()")
     _define("resolve_api_key(text)", RESOLVE_KEY_BEFORE)

@@ -42,7 +42,15 @@ def stranger(deployment: Deployment, url: str) -> Iterator[Tenant]:
 
 
 @pytest.fixture(scope="module")
-def belongings(owner: Tenant) -> dict[str, str]:
+def friend(deployment: Deployment, url: str) -> Iterator[Tenant]:
+    """A tenant that has a concept, which the owner may draw with, and may draw with the owner's."""
+    tenant = Tenant(deployment, url, "friend")
+    with tenant.http:
+        yield tenant
+
+
+@pytest.fixture(scope="module")
+def belongings(owner: Tenant, friend: Tenant) -> dict[str, str]:
     """The owner's ids: a row in every table that belongs to tenants."""
     hook = owner.http.post("/v1/webhook_endpoints", json={"url": "https://hooks.example.com/"}).json()["id"]
     concept = owner.trained("tom")
@@ -60,7 +68,14 @@ def belongings(owner: Tenant) -> dict[str, str]:
     with browser(owner) as client:
         session = created(try_to_sign_in(client))["id"]
     invitation = created(owner.http.post("/v1/invitations", json={"email": "new@example.com"}))["id"]
+    lent = friend.trained("rex")
+    created(friend.http.post("/v1/concepts/rex/grants", json={"tenant": owner.id}))
+    created(owner.http.post("/v1/concepts/tom/grants", json={"tenant": friend.id}))
+    owner.generate("<rex>", concepts=[{"id": lent}])
     return {
+        "tenant": owner.id,
+        "friend": friend.id,
+        "lent": lent,
         "key": owner.http.get("/v1/api_keys").json()["data"][0]["id"],
         "member": member,
         "session": session,

@@ -23,6 +23,7 @@ SHARED = {
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models", "users"})
 INSERTABLE = [
     "api_keys",
+    "concept_grants",
     "concepts",
     "events",
     "files",
@@ -100,7 +101,9 @@ def test_no_row_can_be_taken_or_given_away(api, full, owner, stranger, table):
         api(f"UPDATE {table} SET tenant_id = :to", owner.id, to=stranger.id)
 
 
-@pytest.mark.parametrize("table", ["files", "idempotency_keys", "ready", "memberships", "invitations", "user_sessions"])
+@pytest.mark.parametrize(
+    "table", ["files", "idempotency_keys", "ready", "memberships", "invitations", "user_sessions", "concept_grants"]
+)
 def test_no_row_of_another_tenant_can_be_deleted(api, full, owner, stranger, table):
     assert api(f"DELETE FROM {table} WHERE tenant_id = :of", stranger.id, of=owner.id) == 0
 
@@ -116,6 +119,19 @@ def test_a_user_is_seen_where_he_is_a_member_and_his_password_nowhere(api, full,
     for sql in ("SELECT password_hash FROM users", "UPDATE users SET name = 'x'", "SELECT * FROM sign_in_tries"):
         with pytest.raises(ProgrammingError, match="permission denied"):
             api(sql, owner.id)
+
+
+def test_who_is_granted_a_concept_sees_it_through_the_functions_and_nobody_else_does(
+    api, full, owner, friend, stranger
+):
+    seen = {
+        tenant.id: [api(f"SELECT count(*) FROM granted_{what}()", tenant.id) for what in ("concepts", "versions")]
+        for tenant in (owner, friend, stranger)
+    }
+    assert seen == {owner.id: [1, 1], friend.id: [1, 1], stranger.id: [0, 0]}
+    assert api("SELECT count(*) FROM granted_concepts()") == 0
+    lent = "SELECT count(*) FROM concepts WHERE tenant_id = :of"
+    assert api(lent, owner.id, of=friend.id) == 0
 
 
 def test_a_model_of_a_tenant_is_his_and_those_of_the_platform_are_everybodys(api, deployment, owner, stranger):

@@ -18,6 +18,7 @@ DOORS = [
     ("GET", "/v1/concepts/{concept}/versions"),
     ("GET", "/v1/concepts/{concept}/content"),
     ("GET", "/v1/concepts?after={concept}"),
+    ("GET", "/v1/granted_concepts?after={lent}"),
     ("GET", "/v1/trainings/{training}"),
     ("GET", "/v1/generations/{generation}"),
     ("GET", "/v1/jobs/{generation}"),
@@ -64,7 +65,7 @@ def test_what_was_attempted_changed_nothing(owner, belongings):
     "path",
     [
         "files", "concepts", "trainings", "generations", "jobs", "events", "webhook_endpoints", "api_keys", "members",
-        "invitations",
+        "invitations", "granted_concepts",
     ],
 )  # fmt: skip
 def test_lists_show_ones_own_only(owner, stranger, belongings, path):
@@ -76,6 +77,7 @@ def test_lists_show_ones_own_only(owner, stranger, belongings, path):
 
 
 BODIES = {
+    "GrantConcept": {"tenant": "ten_x"},
     "ChangeMember": {"role": "viewer"},
     "UpdateWebhookEndpoint": {"name": "mine now"},
 }
@@ -122,10 +124,12 @@ def test_filters_reach_no_further(stranger, belongings):
         ({"prompt": "<tom>"}, 422, "unknown-placeholder"),
         ({"prompt": "<tom>", "concepts": [{"name": "tom"}]}, 404, "not-found"),
         ({"prompt": "<x>", "concepts": [{"id": "{concept}", "as": "x"}]}, 404, "not-found"),
+        ({"prompt": "<x>", "concepts": [{"name": "{tenant}/tom", "as": "x"}]}, 404, "not-found"),
+        ({"prompt": "<x>", "concepts": [{"id": "{lent}", "as": "x"}]}, 404, "not-found"),
     ],
 )
 def test_a_strangers_concept_cannot_be_drawn(stranger, belongings, body, status, code):
-    listed = [{**use, **({"id": belongings["concept"]} if "id" in use else {})} for use in body.get("concepts", [])]
+    listed = [{k: v.format(**belongings) for k, v in use.items()} for use in body.get("concepts", [])]
     refused(stranger.http.post("/v1/generations", json={**body, "concepts": listed}), status, code)
 
 

@@ -52,6 +52,10 @@ SCOPES_OF = [
     ("GET", "/v1/concepts/tom", "read"),
     ("GET", "/v1/concepts/tom/versions", "read"),
     ("GET", "/v1/concepts/tom/content", "read"),
+    ("POST", "/v1/concepts/tom/grants", "admin"),
+    ("GET", "/v1/concepts/tom/grants", "read"),
+    ("DELETE", "/v1/concepts/tom/grants/ten_x", "admin"),
+    ("GET", "/v1/granted_concepts", "read"),
     ("GET", "/v1/models", "read"),
     ("GET", "/v1/models/storybook", "read"),
     ("GET", "/v1/trainings", "read"),
@@ -92,6 +96,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/distillations": {"json": {"name": "swift"}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},
     "/v1/concepts/import": {"json": {"file": "file_x", "concept": "imported"}},
+    "/v1/concepts/tom/grants": {"json": {"tenant": "ten_x"}},
     "/v1/webhook_endpoints": {"json": {"url": "https://example.com"}},
     "/v1/webhook_endpoints/we_x": {"json": {}},
     "/v1/api_keys": {"json": {"name": "k", "scopes": ["read"]}},
@@ -145,7 +150,13 @@ def test_every_route_is_covered_by_that(url):
     by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
-    pattern |= {"we_x": "{endpoint_id}", "key_x": "{key_id}", "usr_x": "{user_id}", "inv_x": "{invitation_id}"}
+    pattern |= {
+        "we_x": "{endpoint_id}",
+        "key_x": "{key_id}",
+        "usr_x": "{user_id}",
+        "inv_x": "{invitation_id}",
+        "ten_x": "{tenant_id}",
+    }
     covered = {(m, "/".join(pattern.get(part, part) for part in path.split("/"))) for m, path, _ in SCOPES_OF}
     assert documented == covered | set(OF_OPERATORS) | open_to_all | for_any_caller | by_kind_of_job
 
