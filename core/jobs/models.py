@@ -75,6 +75,7 @@ class Job(Base):
             postgresql_where=text("kind = 'training' AND state IN ('queued', 'running')"),
         ),
         Index("ix_jobs_finished", "tenant_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_jobs_unsuccessful", "id", postgresql_where=text("state IN ('failed', 'canceled', 'expired')")),
         Index("ix_jobs_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index(
             "ix_jobs_key_waiting",

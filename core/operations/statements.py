@@ -123,12 +123,22 @@ def jobs_page(
     before: Place | None,
     limit: int,
 ) -> Select[Job]:
-    """Jobs of all tenants or of one, nearest to a place first."""
-    query = select(Job)
-    for column, wanted in ((Job.tenant_id, tenant_id), (Job.pool, pool), (Job.state, state)):
+    """Jobs of all tenants or of one, nearest to a place first.
+
+    Ids sort by time, so all tenants' are read off the primary key; those that did not succeed have an index of theirs,
+    which a plan can only use that knows the state.
+    """
+    query = select(Job).limit(limit)
+    for column, wanted in ((Job.tenant_id, tenant_id), (Job.pool, pool)):
         if wanted is not None:
             query = query.where(column == wanted)
-    return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
+    if state is not None:
+        query = query.where(Job.state == bindparam("state", state, type_=Text(), literal_execute=True))
+    if tenant_id is not None:
+        return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
+    if before is not None:
+        return query.where(Job.id > before[1]).order_by(Job.id)
+    return (query if after is None else query.where(Job.id < after[1])).order_by(Job.id.desc())
 
 
 def audit_page(*, tenant_id: str | None, after: Place | None, before: Place | None, limit: int) -> Select[AuditEntry]:

@@ -77,6 +77,12 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("lockstep_now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
     )
+    op.create_index(
+        "ix_jobs_unsuccessful",
+        "jobs",
+        ["id"],
+        postgresql_where=sa.text("state IN ('failed', 'canceled', 'expired')"),
+    )
     op.create_index("ix_audit_log_page", "audit_log", ["created_at", "id"])
     op.create_index("ix_audit_log_tenant", "audit_log", ["tenant_id", "created_at", "id"])
     op.execute(KEEP)
@@ -111,6 +117,7 @@ def _replace_resolving(columns: dict[str, str]) -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("REVOKE EXECUTE ON FUNCTION queue_outlook(text) FROM lockstep_operator")
+    op.drop_index("ix_jobs_unsuccessful", "jobs")
     for table in WRITES:
         op.execute(f"REVOKE ALL ON {table} FROM lockstep_operator")
     for table in (*TENANTS, *NO_TENANTS, "audit_log"):

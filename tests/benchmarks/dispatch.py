@@ -17,7 +17,7 @@ from core.config import Settings
 from core.db import migrations
 from core.embedded.folder import DataFolder
 from core.embedded.placement import find_home
-from core.embedded.postgres import API, WORKER, Postgres
+from core.embedded.postgres import API, OPERATOR, WORKER, Postgres
 from core.embedded.stack import make_valkey
 from tests.benchmarks.report import Report, argument_parser, print_table
 from tests.benchmarks.scheduling.backlog import Backlog, claim, finish
@@ -67,6 +67,7 @@ class Ground:
             database_url=url.render_as_string(),
             api_database_url=url.set(username=API).render_as_string(),
             worker_database_url=url.set(username=WORKER).render_as_string(),
+            operator_database_url=url.set(username=OPERATOR).render_as_string(),
             broker_url=self.broker_url,
             models=("models/storybook",),
         )
