@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from core.embedded.process import Process, wait_until
 from core.embedded.wheels import find_program
 
 _STARTUP = timedelta(seconds=60)
+_ROOM = 1024**2  # bytes; with less, no server could write
 # Every port has its own flag. Left alone, the program takes well-known numbers, and HTTP port + 10000 for gRPC.
 _PORTS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3", "admin") for kind in ("", ".grpc"))
 _FLAGS = (
@@ -83,11 +85,26 @@ class SeaweedFS:
 
     def is_ready(self) -> bool:
         """Whether S3 answers."""
-        connection = http.client.HTTPConnection(LOOPBACK, self._ports["s3.port"], timeout=1)
+        return self._answer("s3.port", "GET", "/healthz") == http.HTTPStatus.OK
+
+    def is_well(self) -> bool:
+        """Whether a file can be written, where there is room for it.
+
+        Once its index has met a full disk, the server refuses every file until it is started again, however much room
+        there is by then.
+        """
+        if shutil.disk_usage(self._folder).free < _ROOM:
+            return True
+        answer = self._answer("filer.port", "PUT", "/self-test", b"well")
+        return answer is None or answer < http.HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def _answer(self, port: str, method: str, path: str, body: bytes | None = None) -> int | None:
+        """The status of an answer; None when there is none, as while it is busy or starts."""
+        connection = http.client.HTTPConnection(LOOPBACK, self._ports[port], timeout=1)
         try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            connection.request(method, path, body)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()

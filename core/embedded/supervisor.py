@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.embedded.errors import ProcessFailed
 from core.embedded.process import Process, failure
@@ -17,6 +17,8 @@ _FIRST_PAUSE = timedelta(seconds=0.5)
 _LONGEST_PAUSE = timedelta(seconds=30)
 _HEALTHY_AFTER = timedelta(seconds=60)  # a crash after so long is a new story, with the first pause again
 _FAILURES_AT_START = 3
+_TEST_EVERY = timedelta(seconds=5)
+_FAILED_TESTS = 3  # in a row, after which a unit that tests itself is started again
 
 
 class Unit(Protocol):
@@ -30,12 +32,22 @@ class Unit(Protocol):
         """Start the process; a server returns when it is ready."""
 
 
+@runtime_checkable
+class SelfTesting(Protocol):
+    """A unit that may run and yet not do its work."""
+
+    def is_well(self) -> bool:
+        """Whether it does its work; answers at once."""
+
+
 @dataclass
 class _Watched:
     unit: Unit
     started_at: float
     failures: int = 0
     restart_at: float | None = None
+    tested_at: float = 0.0
+    failed_tests: int = 0
 
 
 class Supervisor:
@@ -55,12 +67,15 @@ class Supervisor:
             unit.start()
 
     def watch_once(self) -> None:
-        """Look at every unit once; start again those that ended, each after its pause."""
+        """Look at every unit once; start again those that ended or do not do their work, each after its pause."""
         for watched in (watched for group in self._groups for watched in group):
             if watched.restart_at is None:
                 code = watched.unit.process.exit_code()
                 if code is not None:
                     self._plan_restart(watched, f"ended with code {code}")
+                elif isinstance(watched.unit, SelfTesting) and self._is_unwell(watched, watched.unit):
+                    watched.unit.process.stop()
+                    self._plan_restart(watched, "ran, and did not do its work")
             elif self._clock() >= watched.restart_at:
                 self._restart(watched)
 
@@ -98,8 +113,16 @@ class Supervisor:
         process = watched.unit.process
         self._report(f"{process.name} {what}; starting it again in {pause.total_seconds():g} s (see {process.log})")
 
+    def _is_unwell(self, watched: _Watched, unit: SelfTesting) -> bool:
+        now = self._clock()
+        if now - max(watched.started_at, watched.tested_at) < _TEST_EVERY.total_seconds():
+            return False
+        watched.tested_at = now
+        watched.failed_tests = 0 if unit.is_well() else watched.failed_tests + 1
+        return watched.failed_tests >= _FAILED_TESTS
+
     def _restart(self, watched: _Watched) -> None:
-        watched.started_at = self._clock()
+        watched.started_at, watched.failed_tests = self._clock(), 0
         try:
             watched.unit.start()
         except ProcessFailed:

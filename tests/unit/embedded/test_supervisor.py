@@ -33,6 +33,15 @@ class ShellUnit:
         self.process.start()
 
 
+class AilingUnit(ShellUnit):
+    """One that says how it is."""
+
+    well = True
+
+    def is_well(self) -> bool:
+        return self.well
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -136,3 +145,31 @@ def test_the_last_group_stops_first_and_the_servers_outlive_the_parts(supervisor
     supervisor.stop()
     stopped = order.read_text().split()
     assert (sorted(stopped), stopped[-1]) == (["api", "database", "worker"], "database")
+
+
+def test_a_unit_that_runs_and_does_not_do_its_work_is_started_again(
+    supervisor: Supervisor, clock: Clock, reports: list[str], tmp_path: Path
+) -> None:
+    unit = AilingUnit("store", "sleep 60", tmp_path)
+    supervisor.start(unit)
+
+    def look(times: int) -> None:
+        for _ in range(times):
+            clock.now += 5.01
+            supervisor.watch_once()
+
+    look(2)
+    unit.well = False
+    look(2)
+    unit.well = True
+    look(1)
+    unit.well = False
+    look(2)
+    assert (unit.starts, reports) == (1, [])
+    look(1)
+    assert unit.process.exit_code() is not None
+    assert "ran, and did not do its work" in reports[0]
+    unit.well = True
+    look(2)
+    assert unit.starts == 2
+    supervisor.stop()
