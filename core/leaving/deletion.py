@@ -81,6 +81,7 @@ def _remove_rows(session: Session, actor: Actor, tenant_id: str) -> int:
     where = {"tenant_id": tenant_id}
     session.execute(statements.TAKE_TIME)
     session.execute(statements.FORGET_USES, where)
+    session.execute(statements.LOOSEN_FILES, where)
     removed, last = 0, -1
     while removed > last:  # triggers may write rows of the tenant while others go
         last = removed

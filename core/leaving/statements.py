@@ -100,4 +100,7 @@ JOBS = text("SELECT id FROM jobs WHERE tenant_id = :tenant_id AND attempt > 0")
 # The rows of years, in one transaction, may take longer than a request's statement.
 TAKE_TIME = text("SET LOCAL statement_timeout = '1h'")
 
+# Models, files and jobs refer to each other in a circle; here it is cut.
+LOOSEN_FILES = text("UPDATE models SET file_id = NULL WHERE tenant_id = :tenant_id AND file_id IS NOT NULL")
+
 DELETE_TENANT = text("DELETE FROM tenants WHERE id = :tenant_id")

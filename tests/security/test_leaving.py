@@ -39,16 +39,17 @@ def delete(tenant: Tenant) -> Any:
 
 
 @pytest.fixture(scope="module")
-def full(owner: Tenant, belongings: dict[str, str]) -> Tenant:
+def student(owner: Tenant) -> str:
+    """Id of a student, made before anything else waits in the queue."""
+    return owner.distilled("swift", teacher="storybook")
+
+
+@pytest.fixture(scope="module")
+def full(owner: Tenant, student: str, belongings: dict[str, str]) -> Tenant:
     """The owner, with a row in every table and objects of all kinds, some of which no row names."""
     deployment = owner.deployment
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sched_notes (pool, tenant_id) VALUES ('gpu', %s)", (owner.id,))
-        connection.exec_driver_sql(
-            "INSERT INTO models (id, tenant_id, name, family, location, facts)"
-            " VALUES ('mdl_own', %s, 'own', 'stable-diffusion', 'x', '{\"name\": \"own\"}')",
-            (owner.id,),
-        )
     deployment.store.put(keys.checkpoint(belongings["generation"], 999, 3), b"x", media_type="a/b")
     deployment.store.put(keys.upload(owner.id, "file_lost"), b"x", media_type="a/b")
     owner.upload(picture_bytes(colour="blue"), name="../../etc/pass wd")
