@@ -185,6 +185,37 @@ def set_retention(
         typer.echo("kept: " + ", ".join(f"{name} {_days(days)}" for name, days in named.items()))
 
 
+@admin.command()
+def export_tenant(
+    tenant: str, to: Annotated[typer.FileBinaryWrite, typer.Argument(help="The zip to write; `-` is standard output.")]
+) -> None:
+    """Write all that a tenant has into a zip: its rows as JSON lines, and its files; see docs/tenancy.md."""
+    from core.embedded.stack import running_settings
+    from core.leaving.export import export_tenant
+    from core.storage.s3 import ObjectStore
+
+    settings = running_settings(Settings())
+    with _owner_sessions(settings) as sessions:
+        told = export_tenant(sessions, ObjectStore.from_settings(settings), tenant, to)
+    _say(f"rows: {sum(told['rows'].values())}, files: {told['files']}, missing: {len(told['missing_files'])}")
+
+
+@admin.command()
+def delete_tenant(tenant: str, yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False) -> None:
+    """Delete a tenant with all it has: rows, files, users who belong nowhere else. The audit log stays."""
+    from core.embedded.stack import running_settings
+    from core.leaving.deletion import delete_tenant
+    from core.operations.audit import Actor
+    from core.storage.s3 import ObjectStore
+
+    if not yes:
+        typer.confirm(f"Delete {tenant} with everything it has, for good?", abort=True, err=True)
+    settings = running_settings(Settings())
+    with _owner_sessions(settings) as sessions:
+        gone = delete_tenant(sessions, ObjectStore.from_settings(settings), Actor("lockstepd"), tenant)
+    typer.echo(f"deleted: {gone.rows} rows, {gone.objects} objects")
+
+
 def _days(days: int | None) -> str:
     return "as usual" if days is None else f"{days} days" if days else "for ever"
 

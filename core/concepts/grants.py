@@ -22,7 +22,7 @@ from core.jobs.events import record_async
 from core.jobs.retry import JobError
 from core.operations.audit import Actor, note
 
-_REVOKED = JobError("grant-revoked", "A concept that it draws with is granted to you no more.", retryable=False)
+REVOKED = JobError("grant-revoked", "A concept that it draws with is granted to you no more.", retryable=False)
 
 
 async def grant(session: AsyncSession, actor: Actor, tenant_id: str, name_or_id: str, grantee_id: str) -> ConceptGrant:
@@ -70,7 +70,7 @@ async def revoke(session: AsyncSession, actor: Actor, tenant_id: str, name_or_id
     async with as_tenant(session, grantee_id):
         ids = (await session.execute(statements.LIVE_USERS, {"concept_id": concept.id})).scalars().all()
         family = (await session.execute(control.LOCK_FAMILIES, {"ids": list(ids)})).all()
-        stop = partial(cancel_locked, jobs=family, error=_REVOKED)
+        stop = partial(cancel_locked, jobs=family, error=REVOKED)
         await record_async(session, await session.run_sync(stop))
 
 

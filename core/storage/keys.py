@@ -32,6 +32,16 @@ def upload(tenant_id: str, file_id: str) -> str:
     return f"tenants/{tenant_id}/files/{file_id}"
 
 
+def of_tenant(tenant_id: str) -> str:
+    """What the keys of a customer's uploads begin with."""
+    return f"tenants/{tenant_id}/"
+
+
+def of_job(job_id: str) -> str:
+    """What the keys of all that a job's attempts wrote begin with."""
+    return f"jobs/{job_id}/"
+
+
 def output(job_id: str, token: int, name: str) -> str:
     """A file that one attempt of a job produced."""
     return f"jobs/{job_id}/{token}/{name}"

@@ -143,6 +143,18 @@ class ObjectStore:
             answer = self._client.list_objects_v2(Bucket=self._bucket, StartAfter=after, MaxKeys=limit)
         return [ListedObject(found["Key"], found["LastModified"]) for found in answer.get("Contents", ())]
 
+    def keys_under(self, prefix: str) -> Iterator[str]:
+        """All keys that begin so."""
+        after = prefix
+        while True:
+            with _translated(prefix):
+                answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=after)
+            found = [listed["Key"] for listed in answer.get("Contents", ())]
+            yield from found
+            if not answer.get("IsTruncated") or not found:
+                return
+            after = found[-1]
+
     def is_reachable(self) -> bool:
         """Whether the store answers for this bucket."""
         try:

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +15,7 @@ from sqlalchemy.engine import URL
 from typer.testing import CliRunner, Result
 
 from core.cli import app, main
+from core.config import Settings
 from core.db.engine import sync_engine
 from core.members import passwords
 from core.tenants import keys
@@ -74,6 +77,21 @@ def test_a_tenant_gets_a_user_whose_password_is_asked_for(deployment: dict[str, 
     assert len(ids) == 1
     short = CliRunner().invoke(app, command, env=deployment, input="short\nshort\n")
     assert short.exit_code == 1
+
+
+def test_a_tenant_is_exported_and_deleted(
+    deployment: dict[str, str], object_store_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    deployment |= Settings.model_validate(object_store_settings).environment()
+    tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
+    told = _run(deployment, "admin", "export-tenant", tenant, str(tmp_path / "acme.zip"))
+    assert "files: 0" in told.stderr
+    assert b'"name": "acme"' in ZipFile(tmp_path / "acme.zip").read("tables/tenants.jsonl")
+    refused = CliRunner().invoke(app, ["admin", "delete-tenant", tenant], env=deployment, input="n\n")
+    assert refused.exit_code == 1
+    assert "deleted: 1 rows" in _run(deployment, "admin", "delete-tenant", tenant, "--yes").stdout
+    gone = CliRunner().invoke(app, ["admin", "create-key", tenant], env=deployment)
+    assert gone.exit_code == 1
 
 
 def test_a_tenant_gets_a_safety_policy(deployment: dict[str, str], postgres_url: URL) -> None:

@@ -19,6 +19,7 @@ from lockstep.errors import (
     WebhookRejected,
 )
 from lockstep.models import (
+    ApiKey,
     BulkResult,
     Concept,
     Distillation,
@@ -28,10 +29,13 @@ from lockstep.models import (
     GeneratedImage,
     Generation,
     GenerationResult,
+    Grant,
+    GrantedConcept,
     Job,
     JobError,
     JobWarning,
     Model,
+    NewApiKey,
     Page,
     Refusal,
     SafetyVerdict,
@@ -45,6 +49,7 @@ from lockstep.models import (
 from lockstep.retry import RetryPolicy
 
 __all__ = [
+    "ApiKey",
     "BulkResult",
     "Concept",
     "Conflict",
@@ -57,6 +62,8 @@ __all__ = [
     "GeneratedImage",
     "Generation",
     "GenerationResult",
+    "Grant",
+    "GrantedConcept",
     "Invalid",
     "Job",
     "JobError",
@@ -66,6 +73,7 @@ __all__ = [
     "LockstepAPIError",
     "LockstepError",
     "Model",
+    "NewApiKey",
     "NotFound",
     "Page",
     "RateLimited",

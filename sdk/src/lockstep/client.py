@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from lockstep import jobs, resources
+from lockstep import jobs, resources, tenancy
 from lockstep.errors import LockstepError
 from lockstep.generations import Generations
 from lockstep.retry import RetryPolicy
@@ -56,7 +56,7 @@ class Lockstep:
         )
         self._transport = Transport(http, retry or RetryPolicy())
         self.files = resources.Files(self._transport)
-        self.concepts = resources.Concepts(self._transport)
+        self.concepts = tenancy.Concepts(self._transport)
         self.models = resources.Models(self._transport)
         self.trainings = resources.Trainings(self._transport)
         self.distillations = resources.Distillations(self._transport)
@@ -64,6 +64,7 @@ class Lockstep:
         self.jobs = jobs.Jobs(self._transport)
         self.webhook_endpoints = resources.WebhookEndpoints(self._transport)
         self.events = resources.Events(self._transport)
+        self.api_keys = tenancy.ApiKeys(self._transport)
 
     def __enter__(self) -> Self:
         return self

@@ -47,6 +47,42 @@ class Concept(Resource):
     created_at: datetime
 
 
+class GrantedConcept(Concept):
+    """A concept of another tenant that may be drawn with, as ``reference``."""
+
+    owner: str
+    reference: str
+
+
+class Grant(Resource):
+    """Leave for a tenant, whose id it has, to draw with a concept."""
+
+    id: str
+    concept_id: str
+    created_at: datetime
+
+
+class ApiKey(Resource):
+    """A key, without the key itself."""
+
+    id: str
+    name: str
+    hint: str
+    scopes: list[str]
+    max_running: int | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    previous_until: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class NewApiKey(ApiKey):
+    """A key that was just made, told this once."""
+
+    key: str = Field(repr=False)
+
+
 class Model(Resource):
     """A base model or a student; a student is ``ready`` once a distillation has made it."""
 

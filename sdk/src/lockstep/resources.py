@@ -28,7 +28,9 @@ R = TypeVar("R", bound=Resource)
 J = TypeVar("J", bound=Job)
 
 
-class _Resources:
+class Resources:
+    """Base of what a client can do with one resource."""
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
@@ -42,7 +44,7 @@ class _Resources:
         )
 
 
-class Files(_Resources):
+class Files(Resources):
     """Pictures and concept files that were uploaded, and what jobs produced."""
 
     def upload(
@@ -66,7 +68,7 @@ class Files(_Resources):
         return self._transport.get(f"/v1/files/{file_id}/content").content
 
 
-class Concepts(_Resources):
+class Concepts(Resources):
     """What trainings have learned, here or elsewhere."""
 
     def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Concept]:
@@ -99,7 +101,7 @@ class Concepts(_Resources):
         return Concept.model_validate(answer.json())
 
 
-class Models(_Resources):
+class Models(Resources):
     """Base models and students that jobs can name."""
 
     def list(self) -> Page[Model]:
@@ -107,7 +109,7 @@ class Models(_Resources):
         return self._page("/v1/models", Model, {})
 
 
-class JobsOf(_Resources, Generic[J]):
+class JobsOf(Resources, Generic[J]):
     """What can be done with jobs of one kind, or of any."""
 
     _path: ClassVar[str]
@@ -254,7 +256,7 @@ class Distillations(PausableJobsOf[Distillation]):
         return Distillation.model_validate(answer.json())
 
 
-class WebhookEndpoints(_Resources):
+class WebhookEndpoints(Resources):
     """Addresses that events are sent to."""
 
     def create(self, *, url: str, name: str | None = None, event_types: Sequence[str] = ()) -> WebhookEndpoint:
@@ -276,7 +278,7 @@ class WebhookEndpoints(_Resources):
         self._transport.delete(f"/v1/webhook_endpoints/{endpoint_id}")
 
 
-class Events(_Resources):
+class Events(Resources):
     """Everything that happened, for whoever may have missed a webhook."""
 
     def list(self, *, job: str | None = None, limit: int | None = None, after: str | None = None) -> Page[Event]:

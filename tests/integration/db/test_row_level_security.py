@@ -54,6 +54,38 @@ def test_every_tenant_table_forces_row_level_security(database):
     assert {name for name in METADATA.tables if not forced[name]} == SHARED
 
 
+def test_every_table_of_the_catalogue_with_a_tenant_is_guarded(database):
+    """Also one that the models do not know, or that somebody called shared."""
+    with database["owner"].connect() as connection:
+        unguarded = connection.execute(
+            text(
+                "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
+                " WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
+                " AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
+            )
+        )
+        assert unguarded.scalars().all() == []
+
+
+def test_rows_of_tenants_refer_to_rows_of_the_same_tenant_only():
+    """A foreign key from one tenant's table to another has the tenant in it, but for what workers alone write."""
+    owned = {table for table in METADATA.tables.values() if "tenant_id" in table.c}
+    loose = {
+        (table.name, key.referred_table.name)
+        for table in owned
+        for key in table.foreign_key_constraints
+        if key.referred_table in owned and "tenant_id" not in key.column_keys
+    }
+    assert loose == {
+        ("webhook_attempts", "webhook_deliveries"),
+        ("models", "files"),
+        # A platform's model is nobody's; row-level security keeps to the tenant's own and those.
+        ("concepts", "models"),
+        ("jobs", "models"),
+        ("models", "models"),
+    }
+
+
 def test_a_session_sees_its_own_tenant_in_every_transaction_and_without_one_nothing(database, two_tenants):
     one, two = two_tenants
     for tenant_id in (one, two, one):
