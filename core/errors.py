@@ -198,6 +198,12 @@ class NotPausable(Conflict):
     code = "not-pausable"
 
 
+class NotMovable(Conflict):
+    """Only a job that waits in the queue can change its priority."""
+
+    code = "not-movable"
+
+
 class ModelNameTaken(Conflict):
     """A model of that name exists already."""
 

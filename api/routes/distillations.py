@@ -24,9 +24,15 @@ router = APIRouter(prefix="/v1/distillations", tags=["Distillations"])
 async def create_distillation(body: CreateDistillation, caller: Distiller, server: Server, new_job: NewJob) -> Response:
     """Distil a student that draws in one step. Pairs of its teacher are drawn first, by jobs of their own."""
 
+    limits = server.queue.of(caller.key_id, body.wanted_priority)
+
     async def accept(session: AsyncSession) -> Job:
         return await accept_distillation(
-            session, caller.tenant_id, body.as_request(), limits=server.queue, draw_seed=draw_seed
+            session,
+            caller.tenant_id,
+            body.as_request(),
+            limits=limits,
+            draw_seed=draw_seed,
         )
 
     return await new_job.answer(body, accept)

@@ -13,6 +13,7 @@ from api.pagination import WantedPage
 from api.schemas.common import ListOf
 from api.schemas.drawing import CreateGeneration, CreateSweep, ReproduceGeneration, ReproducePicture
 from api.schemas.generations import GenerationJob
+from api.schemas.job import JobRequest
 from api.waiting import Wait
 from core.control import verbs
 from core.jobs.acceptance import accept_generation
@@ -29,19 +30,24 @@ _UNCHANGED = ReproduceGeneration()
 @router.post("", status_code=201, response_model=GenerationJob)
 async def create_generation(body: CreateGeneration, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw pictures of a prompt, in which `<tom>` stands for the concept `tom`."""
-    return await new_job.answer(body, _accepting(body.as_request(), caller, server))
+    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server))
 
 
 @router.post("/sweep", status_code=201, response_model=GenerationJob)
 async def create_sweep(body: CreateSweep, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw a prompt once at each of several values of a concept's dial, all with one seed: only the dial differs."""
-    return await new_job.answer(body, _accepting(body.as_request(), caller, server))
+    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server))
 
 
 @router.post("/reproduce", status_code=201, response_model=GenerationJob)
 async def reproduce_picture(body: ReproducePicture, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw one picture again, by its file, from exactly what it was drawn from."""
-    accept = partial(reproduce_file, tenant_id=caller.tenant_id, file_id=body.file, limits=server.queue)
+    accept = partial(
+        reproduce_file,
+        tenant_id=caller.tenant_id,
+        file_id=body.file,
+        limits=server.queue.of(caller.key_id, body.wanted_priority),
+    )
     return await new_job.answer(body, accept)
 
 
@@ -50,16 +56,21 @@ async def reproduce_generation(
     job_id: str, caller: Generator, server: Server, new_job: NewJob, body: ReproduceGeneration = _UNCHANGED
 ) -> Response:
     """Draw a generation's pictures again, from exactly what it was accepted with: versions, seeds, settings, format."""
-    accept = partial(reproduce_job, tenant_id=caller.tenant_id, job_id=job_id, limits=server.queue)
+    accept = partial(
+        reproduce_job,
+        tenant_id=caller.tenant_id,
+        job_id=job_id,
+        limits=server.queue.of(caller.key_id, body.wanted_priority),
+    )
     return await new_job.answer(body, accept)
 
 
-def _accepting(request: GenerationRequest, caller: Caller, server: Resources) -> Accept:
+def _accepting(body: JobRequest, request: GenerationRequest, caller: Caller, server: Resources) -> Accept:
     return partial(
         accept_generation,
         tenant_id=caller.tenant_id,
         request=request,
-        limits=server.queue,
+        limits=server.queue.of(caller.key_id, body.wanted_priority),
         draw_seed=draw_seed,
     )
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from api.schemas.common import Reference, RequestBody, Resource, Text
-from api.schemas.job import JobBase, job_members
+from api.schemas.common import Reference, Resource, Text
+from api.schemas.job import JobBase, JobRequest, job_members
 from api.urls import Urls
 from core.concepts.names import ConceptName
 from core.jobs import models
@@ -31,7 +31,7 @@ _SETTINGS = {
 }
 
 
-class CreateDistillation(RequestBody):
+class CreateDistillation(JobRequest):
     """A student to be distilled from a base model; what is left out is the teacher's own, or the published value."""
 
     model_config = ConfigDict(

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from api.schemas.common import Reference, RequestBody, Text
+from api.schemas.job import JobRequest
 from core.concepts.names import ConceptName
 from core.jobs.params import (
     MAX_PICTURES,
@@ -85,7 +86,7 @@ class ChosenConcept(RequestBody):
         )
 
 
-class _Drawing(RequestBody):
+class _Drawing(JobRequest):
     """What is drawn, however many pictures of it."""
 
     prompt: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(
@@ -215,11 +216,11 @@ class CreateSweep(_Drawing):
         return replace(super().as_request(), n=len(sweep.values), sweep=sweep)
 
 
-class ReproduceGeneration(RequestBody):
+class ReproduceGeneration(JobRequest):
     """Nothing: the pictures are drawn as they were. To change anything, make another generation."""
 
 
-class ReproducePicture(RequestBody):
+class ReproducePicture(JobRequest):
     """A picture to be drawn again."""
 
     file: Reference = Field(description="The picture's file id.", examples=["file_01kaj0c5pmq2v8y4dn6rx3zwte"])

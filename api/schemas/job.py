@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.common import Resource, Time
+from api.schemas.common import RequestBody, Resource, Time
 from api.urls import Urls
 from core.jobs import models
 from core.jobs.states import JobStage, JobState
+from core.scheduling.fairshare import Priority
+
+PriorityName = Literal["low", "normal", "high"]
+
+
+class JobRequest(RequestBody):
+    """What every request for a job may say."""
+
+    priority: PriorityName = Field(
+        default="normal",
+        description="Its class among your own jobs: one above another is worth a minute of waiting. It takes nothing "
+        "from other tenants.",
+    )
+
+    @property
+    def wanted_priority(self) -> Priority:
+        """The class in the words of the scheduler."""
+        return Priority[self.priority.upper()]
 
 
 class JobError(Resource):
@@ -47,6 +65,7 @@ class JobBase(Resource):
     created_at: Time
     started_at: Time | None = Field(description="When the latest attempt began.")
     finished_at: Time | None
+    priority: PriorityName = Field(description="Its class among its tenant's jobs.")
     attempt: int = Field(description="Attempts begun so far.")
     max_attempts: int
     progress: dict[str, Any] | None = Field(description="How far it is, as its worker last reported.")
@@ -73,6 +92,7 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "priority": Priority(job.priority).name.lower(),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "progress": job.progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
@@ -34,6 +35,7 @@ class Model(Base):
     location: Mapped[str | None]
     teacher_id: Mapped[Name | None] = mapped_column(ForeignKey("models.id"))
     file_id: Mapped[Name | None] = mapped_column(ForeignKey("files.id", use_alter=True))
+    paused_at: Mapped[datetime | None]  # set: none of its jobs is claimed
     facts: Mapped[dict[str, Any]]  # what `lockstep.json` says: see catalog.facts.ModelFacts
     created_at: Mapped[CreatedAt]
 

@@ -17,6 +17,7 @@ from core.jobs import statements as queue
 from core.jobs.events import Happening, Verb, record_async
 from core.jobs.models import Job
 from core.jobs.states import PAUSABLE, JobKind, JobState
+from core.scheduling import statements as scheduling
 
 
 async def cancel(session: AsyncSession, job_id: str) -> Job:
@@ -36,7 +37,7 @@ async def pause(session: AsyncSession, job_id: str) -> Job:
     job = await _pausable(session, job_id)
     queued = [row.id for row in family if row.state == JobState.QUEUED]
     await session.execute(statements.PAUSE, {"ids": [row.id for row in family]})
-    await session.execute(queue.UNQUEUE, {"ids": queued})
+    await session.execute(scheduling.UNQUEUE, {"ids": queued})
     await _record(session, queued, Verb.PAUSED)
     await session.refresh(job)
     return job

@@ -6,7 +6,6 @@ guarded by its token: a worker that lost its lease changes nothing, whatever it 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,15 +17,15 @@ from sqlalchemy.orm import Session
 
 from core.jobs import statements
 from core.jobs.events import Happening, Verb, record
-from core.jobs.fairshare import WARM_LOOK_AHEAD, Share, Waiting, choose_companions, choose_leader
 from core.jobs.params import AnyParams, JobParams, is_training_lane
 from core.jobs.retry import JobError
 from core.jobs.states import AttemptOutcome, JobStage, JobState
+from core.scheduling.fairshare import select_batch
+from core.scheduling.queue import SqlQueue
 
 _PARAMS: TypeAdapter[AnyParams] = TypeAdapter(JobParams)
-_COMPANION_TENANTS = 64  # how many tenants, in virtual-time order, are looked at for companions
+_MOST_ROUNDS = 64  # batches canceled at this very moment before a claim gives up its turn
 _RELEASE_PAUSE = timedelta(seconds=30)  # until a worker of another release may have its turn
-_MOST_ROUNDS = 64  # tenants found empty, or jobs canceled meanwhile, before a claim gives up its turn
 
 
 @dataclass(frozen=True)
@@ -91,75 +90,30 @@ def claim(
     At most ``room`` generations or ``cohort`` trainings. ``warm`` are the ids of models the worker holds. Serialised
     per pool by an advisory lock until commit.
     """
-    session.execute(statements.LOCK_POOL, {"pool": pool})
-    session.execute(statements.FOLD_NOTES, {"pool": pool})
-    passed_over: list[str] = []  # tenants whose next job is just being written
+    queue = SqlQueue(session, pool)
+
+    def most(lane: str) -> int:
+        return cohort if is_training_lane(lane) else room
+
     for _ in range(_MOST_ROUNDS):
-        shares = _shares(session, pool, passed_over, limit=1)
-        if not shares:
+        batch = select_batch(queue, warm=warm, most=most)
+        if batch is None:
             return []
-        leading = shares[0]
-        heads = _heads(session, pool, leading.tenant_id)
-        if not heads:
-            if not _let_sleep(session, pool, leading.tenant_id):
-                passed_over.append(leading.tenant_id)
-            continue
-        leader = choose_leader(heads, warm)
-        most = cohort if is_training_lane(leader.lane) else room
-        batch = [leader, *_companions(session, pool, leader, most - 1, passed_over)]
-        claimed = _take(session, pool, [job.job_id for job in batch], worker_id=worker_id, lease=lease)
-        session.execute(statements.ADVANCE_POOL, {"pool": pool, "vtime": leading.vtime})
+        queue.advance(batch)
+        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, lease=lease)
         if claimed:
             return claimed
     return []
 
 
-def _shares(session: Session, pool: str, passed_over: list[str], *, limit: int) -> list[Share]:
-    rows = session.execute(statements.LEADERS, {"pool": pool, "passed_over": passed_over, "limit": limit})
-    return [Share(**row._mapping) for row in rows]
-
-
-def _heads(session: Session, pool: str, tenant_id: str) -> list[Waiting]:
-    rows = session.execute(statements.HEADS, {"pool": pool, "tenant_id": tenant_id, "limit": WARM_LOOK_AHEAD})
-    return [Waiting(**row._mapping) for row in rows]
-
-
-def _companions(session: Session, pool: str, leader: Waiting, room: int, passed_over: list[str]) -> list[Waiting]:
-    if room <= 0:
-        return []
-    shares = _shares(session, pool, passed_over, limit=_COMPANION_TENANTS)
-    queues: defaultdict[str, list[Waiting]] = defaultdict(list)
-    rows = session.execute(
-        statements.LANE_HEADS,
-        {"pool": pool, "lane": leader.lane, "ids": [share.tenant_id for share in shares], "limit": room + 1},
-    )
-    for row in rows:
-        queues[row.tenant_id].append(Waiting(**row._mapping))
-    return choose_companions(leader, shares, queues, room)
-
-
-def _let_sleep(session: Session, pool: str, tenant_id: str) -> bool:
-    """Look past a tenant without work until it is woken; False for one whose next job is just being written."""
-    where = {"pool": pool, "tenant_id": tenant_id}
-    if session.execute(statements.LET_SLEEP_LOCK, where).one_or_none() is None:
-        return False
-    session.execute(statements.LET_SLEEP, where)
-    return True
-
-
-def _take(session: Session, pool: str, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
-    rows = session.execute(statements.TAKE, {"ids": ids, "worker_id": worker_id, "lease": lease}).all()
-    if not rows:
-        return []
+def _take(session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
+    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "lease": lease}
+    rows = {row.id: row for row in session.execute(statements.TAKE, values)}
     # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
     # by now it may have another one, from a resume.
-    taken = [row.id for row in rows]
-    session.execute(statements.UNQUEUE, {"ids": taken})
-    session.execute(statements.OPEN_ATTEMPTS, {"ids": taken})
-    session.execute(statements.CHARGE, {"pool": pool, "ids": taken})
-    record(session, [Happening(job_id, Verb.STARTED) for job_id in taken])
-    order = {job_id: place for place, job_id in enumerate(ids)}
-    return _understood(session, sorted(rows, key=lambda row: order[row.id]))
+    queue.unqueue(list(rows))
+    queue.drop_stale([job_id for job_id in ids if job_id not in rows])
+    return _understood(session, [rows[job_id] for job_id in ids if job_id in rows])
 
 
 def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
@@ -238,9 +192,6 @@ def _lock(session: Session, tokens: Mapping[str, int]) -> dict[str, bool]:
     return {row.id: row.cancel_requested for row in rows}
 
 
-_VERBS = {JobState.SUCCEEDED: Verb.SUCCEEDED, JobState.FAILED: Verb.FAILED, JobState.CANCELED: Verb.CANCELED}
-
-
 def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
     """End jobs for good, with their events; returns the ids that were still ours."""
     items = [
@@ -257,9 +208,7 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
         for end in endings
     ]
     _lock(session, {end.job_id: end.token for end in endings})
-    moved = {row.id for row in session.execute(statements.FINISH, {"items": items})}
-    record(session, [Happening(end.job_id, _VERBS[end.state]) for end in endings if end.job_id in moved])
-    return moved
+    return set(session.execute(statements.FINISH, {"items": items}).scalars())
 
 
 def requeue(session: Session, returns: Sequence[Return]) -> set[str]:

@@ -50,17 +50,37 @@ class Job(Base):
         CheckConstraint("attempt BETWEEN 0 AND max_attempts", name="attempts"),
         CheckConstraint("NOT blocked OR state = 'queued'", name="blocked"),
         CheckConstraint("pause_requested_at IS NULL OR state IN ('queued', 'running')", name="paused"),
+        CheckConstraint("priority BETWEEN -1 AND 1", name="priority"),
+        CheckConstraint(
+            "key_place IN ('waiting', 'held') AND (key_place IS DISTINCT FROM 'waiting' OR state <> 'running')",
+            name="key_place",
+        ),
         ForeignKeyConstraint(["tenant_id", "parent_id"], ["jobs.tenant_id", "jobs.id"]),
+        ForeignKeyConstraint(["tenant_id", "api_key_id"], ["api_keys.tenant_id", "api_keys.id"]),
         Index("ix_jobs_page", "tenant_id", "created_at", "id"),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_waiting", "not_before", postgresql_where=text("not_before IS NOT NULL")),
         Index("ix_jobs_blocked", "id", postgresql_where=text("blocked")),
         Index("ix_jobs_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        Index(
+            "ix_jobs_key_waiting",
+            "api_key_id",
+            "sort_key",
+            "id",
+            postgresql_where=text("key_place = 'waiting' AND state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_key_held",
+            "api_key_id",
+            postgresql_where=text("key_place = 'held' AND state IN ('queued', 'running')"),
+        ),
         {"postgresql_with": {"fillfactor": 85}},
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
+    api_key_id: Mapped[Name | None]  # by which it was submitted
+    key_place: Mapped[str | None]  # of a key with a cap: whether the job has one of its places, or waits for one
     kind: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=text("'queued'"))
     stage: Mapped[str | None]
@@ -68,6 +88,7 @@ class Job(Base):
     lane: Mapped[Name]
     model_id: Mapped[Name] = mapped_column(ForeignKey("models.id"))
     priority: Mapped[int] = mapped_column(server_default=text("0"))
+    sort_key: Mapped[int]  # its place among its tenant's jobs: `fairshare.sort_key`
     cost_ms: Mapped[int]
     params: Mapped[dict[str, Any]]
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
@@ -176,6 +197,13 @@ class SchedNote(Base):
     __table_args__ = (
         ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
         Index("ix_sched_notes_pool", "pool", "tenant_id"),
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": 0,
+                "autovacuum_vacuum_threshold": 1000,
+                "autovacuum_vacuum_cost_delay": 0,
+            }
+        },
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -184,6 +212,7 @@ class SchedNote(Base):
     wake: Mapped[bool] = mapped_column(server_default=text("false"))  # the tenant has work again
     released: Mapped[int] = mapped_column(server_default=text("0"))  # jobs that left `running`
     refund_ms: Mapped[int] = mapped_column(server_default=text("0"))  # estimated minus true cost
+    least_key: Mapped[int | None]  # a job has come that sorts before all that were known
 
 
 class Worker(Base):

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from core.jobs import statements
 from core.jobs.execution import Ending, Return, finish, requeue
-from core.jobs.fairshare import PRIORITY_BOOST_MS
 from core.jobs.retry import WORKER_LOST, backoff
 from core.jobs.states import AttemptOutcome, JobState
+from core.scheduling import statements as scheduling
 
 _PASS = 200  # rows of one pass, so that no pass holds locks for long
 
@@ -46,7 +46,15 @@ def reap(session: Session, *, jitter: Callable[[], float]) -> ReapCounts:
 
 def promote(session: Session) -> int:
     """Make jobs whose not-before time has come claimable; returns how many."""
-    rows = session.execute(statements.PROMOTE, {"limit": _PASS, "boost_ms": PRIORITY_BOOST_MS}).all()
-    if rows:
-        session.execute(statements.WAKE, {"ids": [row.job_id for row in rows]})
-    return len(rows)
+    ids = list(session.execute(scheduling.PROMOTE, {"limit": _PASS}).scalars())
+    if ids:
+        session.execute(scheduling.ENQUEUE, {"ids": ids})
+        session.execute(scheduling.WAKE, {"ids": ids})
+    return len(ids)
+
+
+def admit(session: Session) -> int:
+    """Give free places of keys with a cap to jobs that wait for one; returns how many. They are due for promotion."""
+    if not session.scalar(scheduling.ADMIT_ALONE):
+        return 0
+    return len(session.execute(scheduling.ADMIT, {"limit": _PASS}).all())

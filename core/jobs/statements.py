@@ -19,125 +19,50 @@ _ITEMS = bindparam("items", type_=JSONB)
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 _TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
 
-# --- enqueue ---------------------------------------------------------------------------------------------------
+# Writes an event for each job that `happened` holds as it now stands, with its number, and the deliveries that are owed
+# for it.
+_WRITE_EVENTS = """
+    written AS (
+        INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
+        SELECT 'evt_' || substr(id, 5) || lpad(event_sequence::text, 6, '0'), tenant_id, id, event_sequence,
+            kind || '.' || verb,
+            jsonb_strip_nulls(jsonb_build_object(
+                'id', id, 'object', kind, 'state', state, 'attempt', attempt,
+                'progress', progress, 'result', result, 'error', error)) || coalesce(extra, '{}')
+        FROM happened RETURNING id, tenant_id, type),
+    owed AS (
+        INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
+        SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
+        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
+          AND (e.event_types = '{}' OR w.type = ANY (e.event_types)))
+"""
 
-# A tenant's first job in a pool makes its configuration and its standing in one go.
-JOIN_POOL = text("""
-    WITH joined AS (
-        INSERT INTO tenant_pools (pool, tenant_id, max_running) VALUES (:pool, :tenant_id, :max_running)
-        ON CONFLICT DO NOTHING)
-    INSERT INTO tenant_sched (pool, tenant_id) VALUES (:pool, :tenant_id) ON CONFLICT DO NOTHING
-""")
+# --- claim and return -------------------------------------------------------------------------------------------
 
-# The foreign key holds the tenant's row FOR KEY SHARE until commit, which the claim's FOR UPDATE conflicts with
-# when it lets a tenant sleep; WAKE, a later statement with a newer snapshot, then sees whether it was let sleep.
-ENQUEUE = text("""
-    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
-    VALUES (:pool, :tenant_id, :sort_key, :job_id, :lane, :model_id, :cost_ms)
-""")
-
-# A worker is idle only where no tenant is awake, so what it must hear of at once passes here; a notification for every
-# job would make all commits queue up for one lock.
-WAKE = text("""
-    WITH note AS (
-        INSERT INTO sched_notes (pool, tenant_id, wake)
-        SELECT s.pool, s.tenant_id, true FROM tenant_sched s
-        WHERE NOT s.active AND (s.pool, s.tenant_id) IN (
-            SELECT j.pool, j.tenant_id FROM jobs j WHERE j.id = ANY (:ids))
-        RETURNING pool)
-    SELECT pg_notify('lockstep_wake', pool) FROM (SELECT DISTINCT pool FROM note) n
-""").bindparams(_IDS)
-
-PROMOTE = text("""
-    WITH due AS (
-        SELECT id FROM jobs
-        WHERE not_before <= lockstep_now() AND state = 'queued' AND pause_requested_at IS NULL AND NOT blocked
-        ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED),
-    promoted AS (
-        UPDATE jobs j SET not_before = NULL FROM due WHERE j.id = due.id
-        RETURNING j.id, j.pool, j.tenant_id, j.lane, j.model_id, j.cost_ms, j.created_at, j.priority)
-    INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms)
-    SELECT pool, tenant_id, (extract(epoch FROM created_at) * 1000)::bigint - priority * :boost_ms,
-        id, lane, model_id, cost_ms
-    FROM promoted
-    RETURNING job_id
-""")
-
-# --- claim -----------------------------------------------------------------------------------------------------
-
-# One claim at a time per pool: the selection reads and writes every tenant's standing.
-LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
-
-FOLD_NOTES = text("""
-    WITH note AS (DELETE FROM sched_notes WHERE pool = :pool RETURNING tenant_id, wake, released, refund_ms),
-    total AS (
-        SELECT tenant_id, bool_or(wake) AS wake, sum(released) AS released, sum(refund_ms) AS refund_ms
-        FROM note GROUP BY tenant_id)
-    UPDATE tenant_sched s SET
-        active = s.active OR t.wake,
-        running = greatest(0, s.running - t.released),
-        -- A refund never reaches behind the pool's own time, and nobody wakes with credit.
-        vtime = greatest(p.vtime, s.vtime - t.refund_ms * 100 / c.weight)
-    FROM total t, pools p, tenant_pools c
-    WHERE s.pool = :pool AND s.tenant_id = t.tenant_id AND p.name = :pool
-      AND c.pool = s.pool AND c.tenant_id = s.tenant_id
-""")
-
-LEADERS = text("""
-    SELECT s.tenant_id, s.vtime, c.weight, c.max_running - s.running AS free
-    FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
-    WHERE s.pool = :pool AND s.active AND s.running < c.max_running AND s.tenant_id <> ALL (:passed_over)
-    ORDER BY s.vtime, s.tenant_id LIMIT :limit
-""").bindparams(bindparam("passed_over", type_=ARRAY(Text())))
-
-HEADS = text("""
-    SELECT job_id, tenant_id, lane, model_id, cost_ms, lockstep_now() - ready_at AS waited
-    FROM ready WHERE pool = :pool AND tenant_id = :tenant_id
-    ORDER BY sort_key, job_id LIMIT :limit
-""")
-
-LANE_HEADS = text("""
-    SELECT r.job_id, r.tenant_id, r.lane, r.model_id, r.cost_ms, lockstep_now() - r.ready_at AS waited
-    FROM unnest(:ids) AS t(tenant_id)
-    CROSS JOIN LATERAL (
-        SELECT * FROM ready WHERE pool = :pool AND tenant_id = t.tenant_id AND lane = :lane
-        ORDER BY sort_key, job_id LIMIT :limit) r
-    ORDER BY r.tenant_id, r.sort_key, r.job_id
-""").bindparams(_IDS)
-
-LET_SLEEP_LOCK = text("""
-    SELECT 1 FROM tenant_pools WHERE pool = :pool AND tenant_id = :tenant_id FOR UPDATE SKIP LOCKED
-""")
-
-LET_SLEEP = text("""
-    UPDATE tenant_sched SET active = false WHERE pool = :pool AND tenant_id = :tenant_id
-      AND NOT EXISTS (SELECT 1 FROM ready WHERE pool = :pool AND tenant_id = :tenant_id)
-""")
-
-TAKE = text("""
-    UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
-        lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
-    RETURNING id, tenant_id, kind, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms
-""").bindparams(_IDS)
-
-UNQUEUE = text("DELETE FROM ready WHERE job_id = ANY (:ids)").bindparams(_IDS)
-
-OPEN_ATTEMPTS = text("""
-    INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
-    SELECT lease_token, id, tenant_id, attempt, worker_id FROM jobs WHERE id = ANY (:ids)
-""").bindparams(_IDS)
-
-CHARGE = text("""
-    WITH bill AS (
-        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM jobs
-        WHERE id = ANY (:ids) GROUP BY tenant_id)
-    UPDATE tenant_sched s SET running = s.running + b.jobs, vtime = s.vtime + greatest(1, b.cost_ms * 100 / c.weight)
-    FROM bill b, tenant_pools c
-    WHERE s.pool = :pool AND s.tenant_id = b.tenant_id AND c.pool = s.pool AND c.tenant_id = s.tenant_id
-""").bindparams(_IDS)
-
-ADVANCE_POOL = text("UPDATE pools SET vtime = greatest(vtime, :vtime) WHERE name = :pool")
+# All that a claim changes but the queue itself, in one statement: each job's row is written once.
+TAKE = text(
+    """
+    WITH happened AS (
+        UPDATE jobs SET state = 'running', stage = 'loading', attempt = attempt + 1, worker_id = :worker_id,
+            lease_token = nextval('fence'), lease_until = lockstep_now() + :lease, started_at = lockstep_now(),
+            event_sequence = event_sequence + 1
+        WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
+          AND key_place IS DISTINCT FROM 'waiting'
+        RETURNING id, tenant_id, kind, state, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms,
+            event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
+    opened AS (
+        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
+        SELECT token, id, tenant_id, attempt, :worker_id FROM happened),
+    bill AS (
+        SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM happened GROUP BY tenant_id),
+    charged AS (
+        UPDATE tenant_sched s
+        SET running = s.running + b.jobs, vtime = s.vtime + greatest(b.jobs, b.cost_ms * 100 / s.weight)
+        FROM bill b WHERE s.pool = :pool AND s.tenant_id = b.tenant_id),
+"""
+    + _WRITE_EVENTS
+    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts FROM happened"
+).bindparams(_IDS)
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -182,8 +107,8 @@ _SETTLE = """
         FROM moved m WHERE a.token = m.token),
     noted AS (
         INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
-        SELECT pool, tenant_id, 1, cost_ms - (gpu_seconds * 1000)::bigint FROM moved)
-    SELECT id, paused FROM moved
+        SELECT pool, tenant_id, count(*), sum(cost_ms - (gpu_seconds * 1000)::bigint) FROM moved
+        GROUP BY pool, tenant_id)
 """
 
 FINISH = text(
@@ -195,12 +120,16 @@ FINISH = text(
     moved AS (
         UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL,
-            pause_requested_at = NULL
+            pause_requested_at = NULL, event_sequence = j.event_sequence + 1
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
-        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds, i.timings,
-            false AS paused),
+        RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.gpu_seconds, i.timings,
+            j.kind, j.state, j.attempt, j.progress, j.result, j.error, j.event_sequence),
+    happened AS (SELECT *, state AS verb, NULL::jsonb AS extra FROM moved),
 """
     + _SETTLE
+    + ","
+    + _WRITE_EVENTS
+    + " SELECT id FROM moved"
 ).bindparams(_ITEMS)
 
 REQUEUE = text(
@@ -220,6 +149,7 @@ REQUEUE = text(
             NULL::jsonb AS timings, j.pause_requested_at IS NOT NULL AS paused),
 """
     + _SETTLE
+    + " SELECT id, paused FROM moved"
 ).bindparams(_ITEMS)
 
 EXPIRED_LEASES = text("""
@@ -238,24 +168,18 @@ def input_files(ids: Iterable[str]) -> Select[str, str, str]:
 
 # --- events -----------------------------------------------------------------------------------------------------
 
-# One event per job of `items`, numbered under the job's row lock, with the deliveries that are owed for it.
-RECORD_EVENTS = text("""
+# One event per job of `items`, numbered under the job's row lock.
+RECORD_EVENTS = text(
+    """
     WITH item AS (SELECT * FROM jsonb_to_recordset(:items) AS i(job_id text, verb text, extra jsonb)),
-    numbered AS (
+    happened AS (
         UPDATE jobs j SET event_sequence = j.event_sequence + 1 FROM item i WHERE j.id = i.job_id
-        RETURNING j.id AS job_id, j.tenant_id, j.event_sequence AS sequence, j.kind || '.' || i.verb AS type,
-            jsonb_strip_nulls(jsonb_build_object(
-                'id', j.id, 'object', j.kind, 'state', j.state, 'attempt', j.attempt,
-                'progress', j.progress, 'result', j.result, 'error', j.error)) || coalesce(i.extra, '{}') AS data),
-    written AS (
-        INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
-        SELECT 'evt_' || substr(job_id, 5) || lpad(sequence::text, 6, '0'), tenant_id, job_id, sequence, type, data
-        FROM numbered RETURNING id, tenant_id, type)
-    INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
-    SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
-    FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
-      AND (e.event_types = '{}' OR w.type = ANY (e.event_types))
-""").bindparams(_ITEMS)
+        RETURNING j.id, j.tenant_id, j.event_sequence, j.kind, j.state, j.attempt, j.progress, j.result, j.error,
+            i.verb, i.extra),
+"""
+    + _WRITE_EVENTS
+    + " SELECT id FROM written"
+).bindparams(_ITEMS)
 
 # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -268,24 +192,6 @@ BEAT = text("""
         warm_models = :warm_models
     WHERE id = :worker_id
 """).bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
-
-# Workers that wait for a doorbell in pools where a claim would find something: a queued job of a tenant that is
-# under its cap once the notes which the next claim folds in are counted.
-IDLE_WORKERS = text("""
-    WITH idle AS MATERIALIZED (
-        SELECT pool, id AS worker_id, heartbeat_at FROM workers
-        WHERE state = 'idle' AND heartbeat_at > lockstep_now() - :fresh),
-    runnable AS MATERIALIZED (
-        SELECT p.pool FROM (SELECT DISTINCT pool FROM idle) p
-        WHERE EXISTS (
-            SELECT 1 FROM tenant_sched s JOIN tenant_pools c USING (pool, tenant_id)
-            WHERE s.pool = p.pool
-              AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id)
-              AND s.running - (
-                SELECT coalesce(sum(n.released), 0) FROM sched_notes n
-                WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id) < c.max_running))
-    SELECT pool, worker_id, heartbeat_at, lockstep_now() AS now FROM idle JOIN runnable USING (pool)
-""")
 
 FORGET_WORKERS = text("""
     UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent

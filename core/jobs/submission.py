@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import new_id
-from core.jobs import statements
 from core.jobs.events import Happening, Verb, record_async
-from core.jobs.fairshare import sort_key
 from core.jobs.models import Job
 from core.jobs.params import AnyParams, cost_ms, lane
+from core.scheduling import statements as scheduling
+from core.scheduling.fairshare import Priority, sort_key
 
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """What new jobs are admitted under."""
+    """What new jobs are admitted under, and by which key at what priority."""
 
     pool: str
     max_attempts: int
     tenant_max_running: int
+    api_key_id: str | None = None
+    priority: Priority = Priority.NORMAL
+
+    def of(self, api_key_id: str, priority: Priority) -> QueueLimits:
+        """The same, for one key's request."""
+        return replace(self, api_key_id=api_key_id, priority=priority)
 
 
 async def submit(
@@ -36,46 +42,36 @@ async def submit(
 ) -> Job:
     """Write the job, its place in the queue and its first event. It exists once the caller commits.
 
-    A ``blocked`` one gets its place when the jobs whose ``parent_id`` it is have all succeeded.
+    A ``blocked`` one gets its place when the jobs whose ``parent_id`` it is have all succeeded; one of a key with a
+    cap, when the key has a place for it.
     """
+    joined = {"pool": limits.pool, "tenant_id": tenant_id, "max_running": limits.tenant_max_running}
+    entry = (await session.execute(scheduling.JOIN_POOL, {**joined, "api_key_id": limits.api_key_id})).one()
     job_id = new_id("job")
     job = Job(
         id=job_id,
         tenant_id=tenant_id,
+        api_key_id=limits.api_key_id,
+        key_place=None if entry.key_cap is None else "waiting",
         kind=params.kind,
         pool=limits.pool,
         lane=lane(params, job_id),
         model_id=params.model_id,
+        priority=limits.priority,
+        sort_key=sort_key(entry.now, limits.priority),
         cost_ms=cost_ms(params),
         params=params.model_dump(mode="json"),
         warnings=warnings or [],
         max_attempts=limits.max_attempts,
         parent_id=parent_id,
         blocked=blocked,
+        created_at=entry.now,
     )
     session.add(job)
     await session.flush()
-    await session.refresh(job)
-    await session.execute(
-        statements.JOIN_POOL,
-        {"pool": job.pool, "tenant_id": tenant_id, "max_running": limits.tenant_max_running},
-    )
-    if not blocked:
-        await _enqueue(session, job)
+    if not blocked and entry.key_cap is None:
+        await session.execute(scheduling.ENQUEUE, {"ids": [job.id]})
+        await session.execute(scheduling.WAKE, {"ids": [job.id]})
     await record_async(session, [Happening(job.id, Verb.QUEUED)])
     await session.refresh(job)
     return job
-
-
-async def _enqueue(session: AsyncSession, job: Job) -> None:
-    place = {
-        "pool": job.pool,
-        "tenant_id": job.tenant_id,
-        "sort_key": sort_key(job.created_at, job.priority),
-        "job_id": job.id,
-        "lane": job.lane,
-        "model_id": job.model_id,
-        "cost_ms": job.cost_ms,
-    }
-    await session.execute(statements.ENQUEUE, place)
-    await session.execute(statements.WAKE, {"ids": [job.id]})

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from core.catalog import statements as catalog
 from core.ids import new_id
 from core.jobs import statements
+from core.scheduling import statements as scheduling
 
 _FRESH = timedelta(seconds=30)  # an idle worker silent for longer is not rung
 _SILENT = timedelta(seconds=90)
@@ -44,7 +45,7 @@ def beat(session: Session, worker_id: str, *, state: str, device: str | None, wa
 
 def idle_with_work(session: Session) -> list[IdleWorker]:
     """The idle workers of pools that have runnable work."""
-    return [IdleWorker(**row._mapping) for row in session.execute(statements.IDLE_WORKERS, {"fresh": _FRESH})]
+    return [IdleWorker(**row._mapping) for row in session.execute(scheduling.IDLE_WORKERS, {"fresh": _FRESH})]
 
 
 def forget_silent(session: Session) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, CreatedAt, Name
@@ -26,6 +26,7 @@ class ApiKey(Base):
     """A key of a tenant; only its hash is kept."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("tenant_id", "id"), CheckConstraint("max_running >= 0", name="cap"))
 
     id: Mapped[Name] = mapped_column(primary_key=True)
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), index=True)
@@ -33,6 +34,7 @@ class ApiKey(Base):
     hint: Mapped[str]  # the first characters, so that a person can tell keys apart
     key_sha256: Mapped[str] = mapped_column(unique=True)
     scopes: Mapped[list[str]]
+    max_running: Mapped[int | None]  # most of its jobs at once; none: as many as its tenant may run
     created_at: Mapped[CreatedAt]
     revoked_at: Mapped[datetime | None]
 
@@ -44,6 +46,7 @@ class Pool(Base):
 
     name: Mapped[Name] = mapped_column(primary_key=True)
     vtime: Mapped[int] = mapped_column(server_default=text("0"))
+    paused_at: Mapped[datetime | None]
 
 
 class TenantPool(Base):
@@ -59,18 +62,35 @@ class TenantPool(Base):
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
     weight: Mapped[int] = mapped_column(server_default=text("100"))
     max_running: Mapped[int]
+    paused_at: Mapped[datetime | None]
 
 
 class TenantSched(Base):
-    """A tenant's standing in a pool: hot, and written only under the pool's lock."""
+    """A tenant's standing in a pool: hot, and written only under the pool's lock.
+
+    Its configuration is repeated here, so that one index holds those that can be served, in their order.
+    """
 
     __tablename__ = "tenant_sched"
     __table_args__ = (
         ForeignKeyConstraint(["pool", "tenant_id"], ["tenant_pools.pool", "tenant_pools.tenant_id"]),
         CheckConstraint("running >= 0", name="running"),
-        Index("ix_tenant_sched_pick", "pool", "vtime", "tenant_id", postgresql_where=text("active")),
+        Index(
+            "ix_tenant_sched_pick",
+            "pool",
+            "vtime",
+            "tenant_id",
+            postgresql_where=text("active AND NOT paused AND running < max_running"),
+        ),
         # Half-empty pages keep the constant updates of one row on its own page.
-        {"postgresql_with": {"fillfactor": 50}},
+        {
+            "postgresql_with": {
+                "fillfactor": 50,
+                "autovacuum_vacuum_scale_factor": 0,
+                "autovacuum_vacuum_threshold": 1000,
+                "autovacuum_vacuum_cost_delay": 0,
+            }
+        },
     )
 
     pool: Mapped[Name] = mapped_column(primary_key=True)
@@ -78,3 +98,7 @@ class TenantSched(Base):
     vtime: Mapped[int] = mapped_column(server_default=text("0"))
     running: Mapped[int] = mapped_column(server_default=text("0"))
     active: Mapped[bool] = mapped_column(server_default=text("false"))
+    weight: Mapped[int] = mapped_column(server_default=text("100"))
+    max_running: Mapped[int]
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    head_key: Mapped[int] = mapped_column(server_default=text("0"))  # no queued job sorts before it

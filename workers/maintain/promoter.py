@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.jobs.recovery import promote
+from core.jobs.recovery import admit, promote
 
 
 @dataclass(frozen=True)
 class PromoteCounts:
-    """How many jobs became claimable."""
+    """How many jobs were given a place of their key, and how many became claimable."""
 
+    admitted: int = 0
     promoted: int = 0
 
 
 def run_once(sessions: sessionmaker[Session]) -> PromoteCounts:
-    """Promote one batch of due jobs."""
+    """Admit what waited for a place, and promote one batch of due jobs."""
     with sessions.begin() as session:
-        return PromoteCounts(promoted=promote(session))
+        admitted = admit(session)
+    with sessions.begin() as session:
+        return PromoteCounts(admitted, promote(session))

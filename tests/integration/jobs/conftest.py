@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from core.jobs.params import GenerationParams
 from core.jobs.recovery import promote
 from core.jobs.states import JobState
 from core.jobs.submission import QueueLimits
+from core.scheduling.fairshare import Priority
 from core.tenants.provisioning import create_tenant
 
 T = TypeVar("T")
@@ -55,12 +57,22 @@ class Queue:
             )
         return tenant_id
 
-    def submit(self, tenant_id: str, count: int = 1, **changes: Any) -> list[str]:
+    def submit(
+        self,
+        tenant_id: str,
+        count: int = 1,
+        *,
+        priority: Priority = Priority.NORMAL,
+        api_key_id: str | None = None,
+        **changes: Any,
+    ) -> list[str]:
         values = {"prompt": "a cat", "steps": 50, "guidance": 3, "n": 1, "seed": 1, "width": 64, "height": 64}
         params = GenerationParams.model_validate({"model_id": self.model_id} | values | changes)
 
+        limits = replace(LIMITS, priority=priority, api_key_id=api_key_id)
+
         async def submit_all(session: AsyncSession) -> list[str]:
-            jobs = [await submission.submit(session, tenant_id, params, limits=LIMITS) for _ in range(count)]
+            jobs = [await submission.submit(session, tenant_id, params, limits=limits) for _ in range(count)]
             return [job.id for job in jobs]
 
         return asyncio.run(self._as_api(tenant_id, submit_all))

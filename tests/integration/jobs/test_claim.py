@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text
 
-from core.jobs import statements
 from core.jobs.execution import Ending, finish
 from core.jobs.models import Ready
 from core.jobs.states import JobState
+from core.scheduling import statements
 
 SUCCESS: dict[str, Any] = {"images": []}
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.jobs.fairshare import (
+from core.scheduling.fairshare import (
     PRIORITY_BOOST_MS,
     WARM_PATIENCE,
     Share,
@@ -18,7 +18,7 @@ from core.jobs.fairshare import (
 
 
 def waiting(job_id: str, tenant_id: str = "a", *, model: str = "m", cost_ms: int = 100, waited: float = 0) -> Waiting:
-    return Waiting(job_id, tenant_id, "lane", model, cost_ms, timedelta(seconds=waited))
+    return Waiting(job_id, tenant_id, "lane", model, cost_ms, 0, timedelta(seconds=waited))
 
 
 def queue(tenant_id: str, count: int, *, cost_ms: int = 100) -> list[Waiting]:
