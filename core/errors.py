@@ -13,13 +13,16 @@
     │   ├── ModelUnknown, ModelNotBase, NoPrompts
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused
+    │   ├── QuoteMismatch
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotPausable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
-    │   ├── NotReproducible
+    │   ├── NotReproducible, QuoteUsed, QuoteExpired
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
+    ├── LimitReached               a limit of the tenant or the key stands in the way
+    │   └── BudgetExceeded, QueueFull, StorageFull, RateLimited
     └── StorageUnavailable         object storage does not answer; try again
 
 The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field.
@@ -174,6 +177,12 @@ class WebhookTargetRefused(Invalid):
     code = "webhook-target-refused"
 
 
+class QuoteMismatch(Invalid):
+    """The quote was given for another request."""
+
+    code = "quote-mismatch"
+
+
 class IdempotencyKeyReused(Invalid):
     """The idempotency key was used before with another body."""
 
@@ -240,6 +249,18 @@ class NotReproducible(Conflict):
     code = "not-reproducible"
 
 
+class QuoteUsed(Conflict):
+    """The quote was used already."""
+
+    code = "quote-used"
+
+
+class QuoteExpired(Conflict):
+    """The quote holds no more."""
+
+    code = "quote-expired"
+
+
 class IdempotencyInProgress(Conflict):
     """A request with this idempotency key is still being handled."""
 
@@ -251,6 +272,45 @@ class TooLarge(LockstepError):
     """The body is larger than is accepted."""
 
     code = "too-large"
+
+
+class LimitReached(LockstepError):
+    """A limit stands in the way: its name, its value, and how much of it is left."""
+
+    def __init__(
+        self, detail: str, *, limit: str, value: float, left: float, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.value = value
+        self.left = left
+        self.retry_after = retry_after  # seconds, where they are known
+
+
+class BudgetExceeded(LimitReached):
+    """The budget does not suffice."""
+
+    code = "budget-exceeded"
+
+
+class QueueFull(LimitReached):
+    """So many jobs wait that no more are taken."""
+
+    code = "queue-full"
+    retryable = True
+
+
+class StorageFull(LimitReached):
+    """The files take all the room there is for them."""
+
+    code = "storage-full"
+
+
+class RateLimited(LimitReached):
+    """Too many requests in too short a time."""
+
+    code = "rate-limited"
+    retryable = True
 
 
 class StorageUnavailable(LockstepError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
+from core.budgets import models as budgets
 from core.catalog import models as catalog
 from core.concepts import models as concepts
 from core.db.base import Base
@@ -13,5 +14,5 @@ from core.jobs import models as jobs
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (catalog, concepts, files, idempotency, jobs, tenants, webhooks)
+MODULES = (budgets, catalog, concepts, files, idempotency, jobs, tenants, webhooks)
 METADATA: MetaData = Base.metadata

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.budgets.terms import Terms
 from core.ids import new_id
 from core.jobs.events import Happening, Verb, record_async
 from core.jobs.models import Job
@@ -24,10 +25,11 @@ class QueueLimits:
     tenant_max_running: int
     api_key_id: str | None = None
     priority: Priority = Priority.NORMAL
+    terms: Terms = field(default_factory=Terms)
 
-    def of(self, api_key_id: str, priority: Priority) -> QueueLimits:
+    def of(self, api_key_id: str, priority: Priority, terms: Terms | None = None) -> QueueLimits:
         """The same, for one key's request."""
-        return replace(self, api_key_id=api_key_id, priority=priority)
+        return replace(self, api_key_id=api_key_id, priority=priority, terms=terms or self.terms)
 
 
 async def submit(
@@ -43,11 +45,13 @@ async def submit(
     """Write the job, its place in the queue and its first event. It exists once the caller commits.
 
     A ``blocked`` one gets its place when the jobs whose ``parent_id`` it is have all succeeded; one of a key with a
-    cap, when the key has a place for it.
+    cap, when the key has a place for it. Raises what its terms raise.
     """
     joined = {"pool": limits.pool, "tenant_id": tenant_id, "max_running": limits.tenant_max_running}
     entry = (await session.execute(scheduling.JOIN_POOL, {**joined, "api_key_id": limits.api_key_id})).one()
     job_id = new_id("job")
+    estimate_ms = cost_ms(params)
+    reserved_ms, quote_id = await limits.terms.price(session, estimate_ms)
     job = Job(
         id=job_id,
         tenant_id=tenant_id,
@@ -59,7 +63,9 @@ async def submit(
         model_id=params.model_id,
         priority=limits.priority,
         sort_key=sort_key(entry.now, limits.priority),
-        cost_ms=cost_ms(params),
+        cost_ms=estimate_ms,
+        reserved_ms=reserved_ms,
+        quote_id=quote_id,
         params=params.model_dump(mode="json"),
         warnings=warnings or [],
         max_attempts=limits.max_attempts,
@@ -73,5 +79,7 @@ async def submit(
         await session.execute(scheduling.ENQUEUE, {"ids": [job.id]})
         await session.execute(scheduling.WAKE, {"ids": [job.id]})
     await record_async(session, [Happening(job.id, Verb.QUEUED)])
+    await limits.terms.admit(session, job)
+    await session.flush()
     await session.refresh(job)
     return job
