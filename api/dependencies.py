@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,14 +12,16 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from api.errors import makes_job
 from api.urls import Urls
 from core.config import Settings
 from core.db.transactions import Transactions, tenant_transactions
-from core.errors import Unauthenticated
+from core.errors import Limit, RateLimited, Unauthenticated
 from core.jobs.acceptance import SEEDS
 from core.jobs.submission import QueueLimits
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
+from core.tenants.rates import PolicyName, RatePolicy, whole_seconds
 from core.webhooks.target_policy import TargetPolicy
 
 
@@ -35,6 +37,11 @@ class Resources:
     queue: QueueLimits
     webhook_targets: TargetPolicy
     decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
+    rates: Mapping[PolicyName, RatePolicy]
+
+    def rate_of(self, request: Request) -> RatePolicy:
+        """The rate limit that a request counts for."""
+        return self.rates["jobs" if makes_job(request.method, request.url.path) else "requests"]
 
 
 def _resources(request: Request) -> Resources:
@@ -48,13 +55,34 @@ Server = Annotated[Resources, Depends(_resources)]
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
 
 
-async def _caller(server: Server, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+async def _caller(
+    request: Request, server: Server, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
     if sent is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
     async with server.engine.connect() as connection:
-        # One statement that writes nothing: no transaction to begin and end around it.
+        # One statement, committed by itself: what a refused request took stays taken.
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        return await authenticate(connection, sent.credentials)
+        caller = await authenticate(connection, sent.credentials, server.rate_of(request))
+    _check_rate(request, caller)
+    return caller
+
+
+def _check_rate(request: Request, caller: Caller) -> None:
+    rate = caller.rate
+    if rate is None:
+        return
+    request.state.rate_limit = {
+        "RateLimit-Policy": rate.policy.as_header(),
+        "RateLimit": rate.as_header(),
+    }
+    if not rate.taken:
+        policy, pause = rate.policy, max(1, whole_seconds(rate.next_in))
+        raise RateLimited(
+            f"{policy.quota} {policy.name} a minute are served; the next one in {pause} s.",
+            limit=Limit(f"rate.{policy.name}", policy.quota, 0),
+            retry_after=pause,
+        )
 
 
 AnyCaller = Annotated[Caller, Depends(_caller)]

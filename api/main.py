@@ -22,18 +22,33 @@ from api.routes import (
     health,
     jobs,
     models,
+    money,
     trainings,
     webhook_endpoints,
 )
 from api.urls import Urls
+from core.budgets.terms import Terms
 from core.config import Settings
 from core.db.engine import async_engine
 from core.jobs.submission import QueueLimits
 from core.release import release
 from core.storage.s3 import ObjectStore
+from core.tenants.rates import RatePolicy
 from core.webhooks.target_policy import TargetPolicy
 
-_ROUTES = (files, concepts, models, trainings, distillations, generations, jobs, events, webhook_endpoints, health)
+_ROUTES = (
+    files,
+    concepts,
+    models,
+    trainings,
+    distillations,
+    generations,
+    jobs,
+    events,
+    webhook_endpoints,
+    money,
+    health,
+)
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
 
@@ -73,9 +88,14 @@ def _resources(settings: Settings) -> Resources:
             pool=settings.pool,
             max_attempts=settings.max_attempts,
             tenant_max_running=settings.tenant_max_running,
+            terms=Terms(settings.tenant_max_jobs or None),
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
+        rates={
+            "requests": RatePolicy("requests", settings.requests_per_minute),
+            "jobs": RatePolicy("jobs", settings.jobs_per_minute),
+        },
     )
 
 

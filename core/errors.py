@@ -18,20 +18,30 @@
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotPausable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
-    │   ├── NotReproducible, QuoteUsed, QuoteExpired
+    │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
-    ├── LimitReached               a limit of the tenant or the key stands in the way
-    │   └── BudgetExceeded, QueueFull, StorageFull, RateLimited
+    ├── BudgetExceeded, QueueFull, RateLimited   what the tenant or the key may have is used up
     └── StorageUnavailable         object storage does not answer; try again
 
-The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field.
+The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field; ``limit`` says what is
+used up.
 ``api/errors.py`` is the one map from these to HTTP.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What stands in the way, its value, and how much of it is left."""
+
+    name: str
+    value: float
+    left: float
 
 
 class LockstepError(Exception):
@@ -40,10 +50,14 @@ class LockstepError(Exception):
     code: ClassVar[str]
     retryable: ClassVar[bool] = False
 
-    def __init__(self, detail: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, param: str | None = None, limit: Limit | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.param = param
+        self.limit = limit
+        self.retry_after = retry_after  # seconds, where they are known
 
     @classmethod
     def title(cls) -> str:
@@ -249,6 +263,12 @@ class NotReproducible(Conflict):
     code = "not-reproducible"
 
 
+class StorageFull(Conflict):
+    """The files take all the room there is for them."""
+
+    code = "storage-full"
+
+
 class QuoteUsed(Conflict):
     """The quote was used already."""
 
@@ -274,39 +294,20 @@ class TooLarge(LockstepError):
     code = "too-large"
 
 
-class LimitReached(LockstepError):
-    """A limit stands in the way: its name, its value, and how much of it is left."""
-
-    def __init__(
-        self, detail: str, *, limit: str, value: float, left: float, retry_after: int | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.limit = limit
-        self.value = value
-        self.left = left
-        self.retry_after = retry_after  # seconds, where they are known
-
-
-class BudgetExceeded(LimitReached):
+class BudgetExceeded(LockstepError):
     """The budget does not suffice."""
 
     code = "budget-exceeded"
 
 
-class QueueFull(LimitReached):
-    """So many jobs wait that no more are taken."""
+class QueueFull(LockstepError):
+    """So many jobs wait or run that no more are taken."""
 
     code = "queue-full"
     retryable = True
 
 
-class StorageFull(LimitReached):
-    """The files take all the room there is for them."""
-
-    code = "storage-full"
-
-
-class RateLimited(LimitReached):
+class RateLimited(LockstepError):
     """Too many requests in too short a time."""
 
     code = "rate-limited"

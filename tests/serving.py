@@ -28,6 +28,7 @@ from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.params import DistillationParams, GenerationParams, TeacherPairsParams, TrainingParams
 from core.jobs.products import Product
+from core.jobs.recovery import promote, reap
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
 from core.storage import keys
@@ -80,6 +81,22 @@ class Deployment:
     def scalar(self, sql: str, **values: Any) -> Any:
         with self.owner.begin() as connection:
             return connection.execute(text(sql), values).scalar_one()
+
+    def column(self, sql: str, **values: Any) -> list[Any]:
+        with self.owner.begin() as connection:
+            return list(connection.execute(text(sql), values).scalars())
+
+    def lose(self, job: ClaimedJob) -> None:
+        """The worker dies, and the job is back in the queue at once."""
+        with self.owner.begin() as connection:
+            expired = "UPDATE jobs SET lease_until = lockstep_now() - interval '1 second' WHERE id = :id"
+            connection.execute(text(expired), {"id": job.id})
+        with self.sessions.begin() as session:
+            reap(session, jitter=lambda: 0.5)
+        with self.owner.begin() as connection:
+            connection.execute(text("UPDATE jobs SET not_before = lockstep_now() WHERE id = :id"), {"id": job.id})
+        with self.sessions.begin() as session:
+            promote(session)
 
     def claim(self, job_id: str) -> ClaimedJob:
         """Take jobs until this one comes."""

@@ -19,6 +19,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, CreatedAt, Name
 
+_JOB = ("tenant_id", "job_id")
+
 
 class Budget(Base):
     """What a tenant, or one of its keys, may spend, and how much it has in hand.
@@ -64,8 +66,12 @@ class LedgerEntry(Base):
         CheckConstraint("kind IN ('reserve', 'settle', 'release')", name="kind"),
         CheckConstraint("charged_ms >= 0 AND (charged_ms > 0) = (kind = 'settle')", name="charged"),
         CheckConstraint("CASE kind WHEN 'reserve' THEN reserved_ms >= 0 ELSE reserved_ms <= 0 END", name="reserved"),
-        Index("uq_ledger_entries_reserve", "tenant_id", "job_id", unique=True, postgresql_where=text("kind = 'reserve'")),
-        Index("uq_ledger_entries_close", "tenant_id", "job_id", unique=True, postgresql_where=text("kind <> 'reserve'")),
+        Index(
+            "uq_ledger_entries_reserve", "tenant_id", "job_id", unique=True, postgresql_where=text("kind = 'reserve'")
+        ),
+        Index(
+            "uq_ledger_entries_close", "tenant_id", "job_id", unique=True, postgresql_where=text("kind <> 'reserve'")
+        ),
         Index("ix_ledger_entries_time", "tenant_id", "created_at"),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,28 +41,50 @@ async def give(
         amounts = list(await session.scalars(statements.AMOUNTS, {"job_id": job.id}))
         await savepoint.rollback()
     quote_id = new_id("quo")
-    values = {"id": quote_id, "tenant_id": tenant_id, "request_sha256": request_sha256}
-    values |= {"amounts_ms": amounts, "lifetime": lifetime}
+    values = {
+        "id": quote_id,
+        "tenant_id": tenant_id,
+        "request_sha256": request_sha256,
+        "amounts_ms": amounts,
+        "lifetime": lifetime,
+    }
     row = (await session.execute(statements.QUOTE, values)).one()
     return Quoted(quote_id, sum(amounts), row.expires_at, row.created_at)
 
 
-async def redeem(session: AsyncSession, quote_id: str, request_sha256: str) -> Sequence[int]:
-    """What the quote says of each job of the request, which uses it up; raises NotFound and what speaks against it."""
-    quote = (await session.execute(statements.HOLD_QUOTE, {"id": quote_id})).one_or_none()
-    if quote is None:
-        raise NotFound(f"No quote {quote_id}.", param="quote")
-    if quote.request_sha256 != request_sha256:
-        raise mismatch(quote_id)
-    if quote.used:
-        raise QuoteUsed(f"The quote {quote_id} was used already.", param="quote")
-    if quote.expired:
-        raise QuoteExpired(f"The quote {quote_id} holds no more: ask for another one.", param="quote")
-    await session.execute(statements.USE_QUOTE, {"id": quote_id})
-    amounts: Sequence[int] = quote.amounts_ms
-    return amounts
+@dataclass
+class QuoteUse:
+    """A quote as one request uses it."""
 
+    id: str
+    request_sha256: str
+    _amounts: Iterator[int] | None = field(default=None, init=False)
 
-def mismatch(quote_id: str) -> QuoteMismatch:
-    """The quote is another request's."""
-    return QuoteMismatch(f"The quote {quote_id} was given for another request.", param="quote")
+    async def next_amount(self, session: AsyncSession) -> int:
+        """What it says of the request's next job; the first look uses it up.
+
+        Raises NotFound, QuoteMismatch, QuoteUsed and QuoteExpired.
+        """
+        if self._amounts is None:
+            self._amounts = iter(await self._redeem(session))
+        amount = next(self._amounts, None)
+        if amount is None:  # the model was registered anew meanwhile, and the request makes more jobs
+            raise self._mismatch()
+        return amount
+
+    async def _redeem(self, session: AsyncSession) -> Sequence[int]:
+        quote = (await session.execute(statements.HOLD_QUOTE, {"id": self.id})).one_or_none()
+        if quote is None:
+            raise NotFound(f"No quote {self.id}.", param="quote")
+        if quote.request_sha256 != self.request_sha256:
+            raise self._mismatch()
+        if quote.used:
+            raise QuoteUsed(f"The quote {self.id} was used already.", param="quote")
+        if quote.expired:
+            raise QuoteExpired(f"The quote {self.id} holds no more: ask for another one.", param="quote")
+        await session.execute(statements.USE_QUOTE, {"id": self.id})
+        amounts: Sequence[int] = quote.amounts_ms
+        return amounts
+
+    def _mismatch(self) -> QuoteMismatch:
+        return QuoteMismatch(f"The quote {self.id} was given for another request.", param="quote")

@@ -6,10 +6,11 @@ away twice; whoever ends jobs writes the ledger and leaves a note, and waits for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, Select, Text, bindparam, func, select, text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Select, SQLColumnExpression, Text, bindparam, func, select, text
 
 from core.budgets.models import LedgerEntry
 
@@ -108,7 +109,9 @@ STANDINGS = text(f"""
 
 # --- usage ------------------------------------------------------------------------------------------------------
 
-_GROUPS: dict[str, ColumnElement[str | None]] = {
+TODAY = text("SELECT (lockstep_now() AT TIME ZONE 'UTC')::date")
+
+_GROUPS: Mapping[str, SQLColumnExpression[Any]] = {
     "day": func.to_char(func.timezone("UTC", LedgerEntry.created_at), "YYYY-MM-DD"),
     "kind": LedgerEntry.job_kind,
     "model": LedgerEntry.model_id,
@@ -116,9 +119,9 @@ _GROUPS: dict[str, ColumnElement[str | None]] = {
 }
 
 
-def usage(*, since: datetime, until: datetime, by: Sequence[str], limit: int) -> Select[str | None, int, int]:
+def usage(*, since: datetime, until: datetime, by: Sequence[str], limit: int) -> Select[Any]:
     """Jobs that ended between two moments and what was charged for them, in groups."""
-    groups = [_GROUPS[name].label(name) for name in by]
+    groups: list[Any] = [_GROUPS[name].label(name) for name in by]
     query = (
         select(*groups, func.count().label("jobs"), func.coalesce(func.sum(LedgerEntry.charged_ms), 0).label("ms"))
         .where(LedgerEntry.kind != "reserve", LedgerEntry.created_at >= since, LedgerEntry.created_at < until)

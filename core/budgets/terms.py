@@ -5,27 +5,28 @@ All run in the request's transaction. The payer is the tenant, and the API key a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.budgets import budgets, quotes
+from core.budgets import budgets
 from core.budgets.budgets import Standing, gpu_seconds
+from core.budgets.quotes import QuoteUse
 from core.budgets.statements import OPEN
-from core.errors import BudgetExceeded, QueueFull
+from core.errors import BudgetExceeded, Limit, QueueFull
 from core.jobs.models import Job
 
 
-@dataclass
+@dataclass(frozen=True)
 class Terms:
-    """The ordinary terms: what a job is estimated to cost is reserved, what it did cost is charged."""
+    """What a job is estimated to cost is reserved, what it did cost is charged; by a quote, no more than it says."""
 
-    max_jobs: int | None = None  # that have not ended, of one tenant
+    max_jobs: int | None  # that have not ended, of one tenant
+    quote: QuoteUse | None = None
 
     async def price(self, session: AsyncSession, estimate_ms: int) -> tuple[int, str | None]:
-        """What to reserve for the request's next job, and the quote that this is the most of."""
-        return estimate_ms, None
+        """What to reserve for the request's next job, and the quote that says so; raises what `QuoteUse` raises."""
+        return (estimate_ms, None) if self.quote is None else (await self.quote.next_amount(session), self.quote.id)
 
     async def admit(self, session: AsyncSession, job: Job) -> None:
         """Reserve a job's price. Holds the payer's lock until commit, so it comes last.
@@ -33,13 +34,10 @@ class Terms:
         Raises BudgetExceeded, unless the budget only warns: then the job says so. Raises QueueFull.
         """
         await session.execute(OPEN, {"job_id": job.id})
-        for standing in await budgets.fold(
-            session, job.tenant_id, job.api_key_id, reserved_ms=job.reserved_ms, jobs=1
-        ):
+        for standing in await budgets.fold(session, job.tenant_id, job.api_key_id, reserved_ms=job.reserved_ms, jobs=1):
             if standing.api_key_id is None and self.max_jobs is not None and standing.jobs > self.max_jobs:
-                raise QueueFull(
-                    f"{self.max_jobs} of your jobs wait or run, and no more may.", limit="jobs", value=self.max_jobs, left=0
-                )
+                message = f"{self.max_jobs} of your jobs wait or run, and no more may."
+                raise QueueFull(message, limit=Limit("queue.jobs", self.max_jobs, 0))
             if standing.left_ms is not None and standing.left_ms < 0:
                 _refuse_or_warn(job, standing)
 
@@ -52,28 +50,10 @@ def _refuse_or_warn(job: Job, standing: Standing) -> None:
         f"{gpu_seconds(left_ms)} of {owner} budget are left."
     )
     if standing.hard:
-        scope = "tenant" if standing.api_key_id is None else "api_key"
-        value = gpu_seconds(standing.limit_ms or 0)
-        raise BudgetExceeded(message, limit=f"{scope}.gpu_seconds", value=value, left=gpu_seconds(left_ms))
+        name = "budget.tenant" if standing.api_key_id is None else "budget.api_key"
+        limit = Limit(name, gpu_seconds(standing.limit_ms or 0), gpu_seconds(left_ms))
+        raise BudgetExceeded(message, limit=limit)
     job.warnings = [*job.warnings, {"code": "budget-exceeded", "message": message, "param": None}]
-
-
-@dataclass
-class QuotedTerms(Terms):
-    """A quote's terms: what it said is reserved, and no more is charged."""
-
-    quote_id: str = ""
-    request_sha256: str = ""
-    _amounts: Iterator[int] | None = field(default=None, init=False)
-
-    async def price(self, session: AsyncSession, estimate_ms: int) -> tuple[int, str | None]:
-        """As `Terms` has it; raises what ``quotes.redeem`` raises."""
-        if self._amounts is None:
-            self._amounts = iter(await quotes.redeem(session, self.quote_id, self.request_sha256))
-        amount = next(self._amounts, None)
-        if amount is None:  # the model was registered anew meanwhile, and the request makes more jobs
-            raise quotes.mismatch(self.quote_id)
-        return amount, self.quote_id
 
 
 class Estimating(Terms):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,11 +26,11 @@ class QueueLimits:
     tenant_max_running: int
     api_key_id: str | None = None
     priority: Priority = Priority.NORMAL
-    terms: Terms = field(default_factory=Terms)
+    terms: Terms = field(default_factory=partial(Terms, None))
 
-    def of(self, api_key_id: str, priority: Priority, terms: Terms | None = None) -> QueueLimits:
+    def of(self, api_key_id: str, priority: Priority = Priority.NORMAL) -> QueueLimits:
         """The same, for one key's request."""
-        return replace(self, api_key_id=api_key_id, priority=priority, terms=terms or self.terms)
+        return replace(self, api_key_id=api_key_id, priority=priority)
 
 
 async def submit(

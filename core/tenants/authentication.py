@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.errors import Forbidden, Unauthenticated
 from core.tenants import keys, statements
+from core.tenants.rates import RatePolicy, RateStanding
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Caller:
     tenant_id: str
     key_id: str
     scopes: frozenset[str]
+    rate: RateStanding | None = None  # none: no limit
 
     def require(self, scope: str) -> None:
         """Raise Forbidden unless the key has the scope; ``admin`` includes every other."""
@@ -24,11 +26,16 @@ class Caller:
             raise Forbidden(f"This needs the scope {scope!r}; the key has {', '.join(sorted(self.scopes)) or 'none'}.")
 
 
-async def authenticate(connection: AsyncConnection, key: str) -> Caller:
-    """The caller whose key this is; raises Unauthenticated for a malformed, unknown or revoked one."""
+async def authenticate(connection: AsyncConnection, key: str, policy: RatePolicy) -> Caller:
+    """The caller whose key this is, after one request by this policy.
+
+    Raises Unauthenticated for a malformed, unknown or revoked key.
+    """
     if not keys.is_well_formed(key):
         raise Unauthenticated("The API key is not well-formed: part of it is missing or mistyped.")
-    row = (await connection.execute(statements.RESOLVE_API_KEY, {"sha256": keys.digest(key)})).one_or_none()
+    asked = {"sha256": keys.digest(key), "policy": policy.name, "quota": policy.quota, "period": policy.period}
+    row = (await connection.execute(statements.RESOLVE_API_KEY, asked)).one_or_none()
     if row is None:
         raise Unauthenticated("The API key is unknown or revoked.")
-    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes))
+    rate = RateStanding(policy, row.taken, row.full_in) if policy.quota else None
+    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), rate)

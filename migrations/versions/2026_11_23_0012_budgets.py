@@ -32,7 +32,7 @@ END $$
 
 # A token bucket by its one number, the time when it is full again (Generic Cell Rate Algorithm). Whose it is has just
 # been looked up, so no tenant is set yet.
-TAKE_TOKEN = """
+TAKE_FROM_BUCKET = """
 CREATE FUNCTION take_token(for_tenant text, of_policy text, quota bigint, period interval)
 RETURNS TABLE (taken boolean, full_in interval)
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -110,19 +110,23 @@ $$
 """
 
 # What went on before there was a ledger: reserved as estimated, and never charged.
-BACKFILL = (
-    "UPDATE jobs SET reserved_ms = cost_ms",
-    "INSERT INTO ledger_entries (tenant_id, job_id, api_key_id, kind, job_kind, model_id, reserved_ms, created_at) "
-    "SELECT tenant_id, id, api_key_id, 'reserve', kind, model_id, reserved_ms, created_at FROM jobs",
-    "INSERT INTO ledger_entries (tenant_id, job_id, api_key_id, kind, job_kind, model_id, reserved_ms, created_at) "
-    "SELECT tenant_id, id, api_key_id, 'release', kind, model_id, -reserved_ms, finished_at "
-    "FROM jobs WHERE finished_at IS NOT NULL",
-    "INSERT INTO budgets (tenant_id, api_key_id, reserved_ms, jobs) "
-    "SELECT tenant_id, api_key_id, sum(reserved_ms), sum(CASE kind WHEN 'reserve' THEN 1 ELSE -1 END) FROM ("
-    "SELECT tenant_id, api_key_id, kind, reserved_ms FROM ledger_entries WHERE api_key_id IS NOT NULL "
-    "UNION ALL SELECT tenant_id, NULL, kind, reserved_ms FROM ledger_entries) e GROUP BY tenant_id, api_key_id",
-    "INSERT INTO budget_notes (tenant_id, stored_bytes) SELECT tenant_id, sum(size_bytes) FROM files GROUP BY tenant_id",
-)
+BACKFILL = """
+UPDATE jobs SET reserved_ms = cost_ms;
+INSERT INTO ledger_entries (tenant_id, job_id, api_key_id, kind, job_kind, model_id, reserved_ms, created_at)
+    SELECT tenant_id, id, api_key_id, 'reserve', kind, model_id, reserved_ms, created_at FROM jobs;
+INSERT INTO ledger_entries (tenant_id, job_id, api_key_id, kind, job_kind, model_id, reserved_ms, created_at)
+    SELECT tenant_id, id, api_key_id, 'release', kind, model_id, -reserved_ms, finished_at
+    FROM jobs WHERE finished_at IS NOT NULL;
+INSERT INTO budgets (tenant_id, api_key_id, reserved_ms, jobs)
+    SELECT tenant_id, api_key_id, sum(reserved_ms), sum(CASE kind WHEN 'reserve' THEN 1 ELSE -1 END)
+    FROM (
+        SELECT tenant_id, api_key_id, kind, reserved_ms FROM ledger_entries WHERE api_key_id IS NOT NULL
+        UNION ALL
+        SELECT tenant_id, NULL, kind, reserved_ms FROM ledger_entries) e
+    GROUP BY tenant_id, api_key_id;
+INSERT INTO budget_notes (tenant_id, stored_bytes)
+    SELECT tenant_id, sum(size_bytes) FROM files GROUP BY tenant_id
+"""
 
 
 def upgrade() -> None:
@@ -136,15 +140,14 @@ def upgrade() -> None:
     _make_quotes()
     for table, rights in API_RIGHTS.items():
         _guard(table, rights)
-    for statement in BACKFILL:
-        op.execute(statement)
+    op.execute(BACKFILL)
     op.execute(NOTE_BYTES)
     for event, name in (("INSERT", "NEW"), ("DELETE", "OLD")):
         op.execute(
             f"CREATE TRIGGER note_{event.lower()} AFTER {event} ON files REFERENCING {name} TABLE AS changed "
             "FOR EACH STATEMENT EXECUTE FUNCTION note_stored_bytes()"
         )
-    op.execute(TAKE_TOKEN)
+    op.execute(TAKE_FROM_BUCKET)
     op.execute("REVOKE ALL ON FUNCTION take_token(text, text, bigint, interval) FROM PUBLIC")
     op.execute("GRANT EXECUTE ON FUNCTION take_token(text, text, bigint, interval) TO lockstep_api")
     op.execute(MISMATCHES)
