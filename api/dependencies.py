@@ -19,6 +19,7 @@ from core.db.transactions import Transactions, tenant_transactions
 from core.errors import Limit, RateLimited, Unauthenticated
 from core.jobs.acceptance import SEEDS
 from core.jobs.submission import QueueLimits
+from core.operations.audit import Actor
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
 from core.tenants.rates import PolicyName, RatePolicy, whole_seconds
@@ -36,6 +37,8 @@ class Resources:
     urls: Urls
     queue: QueueLimits
     webhook_targets: TargetPolicy
+    operator_engine: AsyncEngine
+    operator_sessions: async_sessionmaker[AsyncSession]
     decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
     rates: Mapping[PolicyName, RatePolicy]
 
@@ -101,6 +104,32 @@ Trainer = Annotated[Caller, Depends(_with_scope("train"))]
 Distiller = Annotated[Caller, Depends(_with_scope("distill"))]
 Generator = Annotated[Caller, Depends(_with_scope("generate"))]
 Administrator = Annotated[Caller, Depends(_with_scope("admin"))]
+
+
+def _operator(caller: AnyCaller) -> Caller:
+    caller.require_operator()
+    return caller
+
+
+Operator = Annotated[Caller, Depends(_operator)]
+"""Whoever runs the deployment; what it may see and do is in `core.operations`."""
+
+
+async def _operator_session(server: Server, _: Operator) -> AsyncIterator[AsyncSession]:
+    async with server.operator_sessions() as session, session.begin():
+        yield session
+
+
+OperatorSession = Annotated[AsyncSession, Depends(_operator_session, scope="function")]
+"""A transaction that sees every tenant."""
+
+
+def _acting(request: Request, caller: Operator) -> Actor:
+    return Actor(caller.key_id, request.state.request_id)
+
+
+Acting = Annotated[Actor, Depends(_acting)]
+"""Who is to be written down for what is done."""
 
 
 def _transactions(server: Server, caller: AnyCaller) -> Transactions:

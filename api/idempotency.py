@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.deadlines import CancelAfter
 from api.dependencies import AnyCaller, Resources, Server, TenantTransactions
 from api.errors import is_final, problem_response, trouble_of
 from api.jobs import show
@@ -85,6 +86,7 @@ class JobCreation:
 
     creation: Creation
     wait: Wait
+    cancel_after: CancelAfter
 
     async def answer(self, body: BaseModel, accept: Accept) -> JSONResponse:
         """Run ``accept`` unless the request is a repetition; the job and the kept answer are one transaction."""
@@ -131,8 +133,8 @@ def _creation(  # noqa: PLR0917 - FastAPI passes them by name
 New = Annotated[Creation, Depends(_creation)]
 
 
-def _job_creation(creation: New, wait: Wait) -> JobCreation:
-    return JobCreation(creation, wait)
+def _job_creation(creation: New, wait: Wait, cancel_after: CancelAfter) -> JobCreation:
+    return JobCreation(creation, wait, cancel_after)
 
 
 NewJob = Annotated[JobCreation, Depends(_job_creation)]

@@ -14,6 +14,7 @@ from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
 from api.routes import (
+    admin,
     concepts,
     distillations,
     events,
@@ -21,6 +22,7 @@ from api.routes import (
     generations,
     health,
     jobs,
+    metrics,
     models,
     money,
     trainings,
@@ -47,10 +49,13 @@ _ROUTES = (
     events,
     webhook_endpoints,
     money,
+    admin,
+    metrics,
     health,
 )
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
+_OPERATORS_TIMEOUT = "2s"  # nobody who only looks may keep the queue from its work
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -78,10 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _resources(settings: Settings) -> Resources:
     engine = async_engine(settings.api_dsn)
+    operators = async_engine(settings.operator_dsn, pool_size=3, statement_timeout=_OPERATORS_TIMEOUT)
     return Resources(
         settings=settings,
         engine=engine,
         sessions=async_sessionmaker(engine, expire_on_commit=False),
+        operator_engine=operators,
+        operator_sessions=async_sessionmaker(operators, expire_on_commit=False),
         store=ObjectStore.from_settings(settings),
         urls=Urls(settings.base_url),
         queue=QueueLimits(
@@ -103,6 +111,7 @@ def _resources(settings: Settings) -> Resources:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.resources.engine.dispose()
+    await app.state.resources.operator_engine.dispose()
 
 
 def _operation_id(route: APIRoute) -> str:

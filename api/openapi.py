@@ -21,6 +21,7 @@ TAGS = [
     {"name": "Events", "description": "Everything that happened, in order."},
     {"name": "Webhooks", "description": "Addresses that events are sent to."},
     {"name": "Money", "description": "Budgets, usage, quotes, and what else is limited."},
+    {"name": "Operations", "description": "What operators see and do, across tenants."},
     {"name": "Health", "description": "Whether the server lives and is ready."},
 ]
 

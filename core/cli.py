@@ -22,7 +22,7 @@ from core.errors import LockstepError
 from core.tenants.safety import SafetyPolicy
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from core.embedded.stack import Stack
 
@@ -122,6 +122,16 @@ def create_key(tenant: str, name: str = "operator's key") -> None:
 
 
 @admin.command()
+def make_operator(tenant: str, revoke: Annotated[bool, typer.Option(help="No longer.")] = False) -> None:
+    """Let a tenant's keys of scope `admin` run the deployment, through /v1/admin; see docs/operations.md."""
+    from core.tenants import provisioning
+
+    with _owner_session() as session:
+        provisioning.make_operator(session, tenant, is_operator=not revoke)
+        typer.echo(f"operator: {'no' if revoke else 'yes'}")
+
+
+@admin.command()
 def set_safety(
     tenant: str, policy: Annotated[SafetyPolicy, typer.Argument(help="What happens to its unsafe pictures.")]
 ) -> None:
@@ -133,6 +143,55 @@ def set_safety(
         typer.echo(f"safety: {policy}")
     if policy is not SafetyPolicy.OFF and Settings().safety_checker is None:
         _say("Where a worker has no LOCKSTEP_SAFETY_CHECKER, as here, this tenant's generations will fail.")
+
+
+@admin.command()
+def set_retention(
+    tenant: str,
+    *,
+    jobs: Annotated[int | None, typer.Option(min=0, help="Days its ended jobs are kept.")] = None,
+    events: Annotated[int | None, typer.Option(min=0, help="Days its events are kept.")] = None,
+    files: Annotated[int | None, typer.Option(min=0, help="Days that what its jobs made is kept.")] = None,
+) -> None:
+    """Say how long a tenant's things are kept: 0 for ever, what is left out as the settings have it."""
+    from core.tenants import provisioning
+
+    with _owner_session() as session:
+        provisioning.set_retention(session, tenant, jobs=jobs, events=events, files=files)
+        named = {"jobs": jobs, "events": events, "files": files}
+        typer.echo("kept: " + ", ".join(f"{name} {_days(days)}" for name, days in named.items()))
+
+
+def _days(days: int | None) -> str:
+    return "as usual" if days is None else f"{days} days" if days else "for ever"
+
+
+@admin.command()
+def check(
+    newest: Annotated[int, typer.Option(help="How many of the newest jobs, attempts and events are looked at.")] = (
+        1_000_000
+    ),
+    objects: Annotated[int, typer.Option(help="Read back so many stored files, drawn at random.")] = 0,
+) -> None:
+    """Say whether everything that must always hold does, and what breaks it; exits with 1 if anything does."""
+    from core.embedded.stack import running_settings
+    from core.invariants import checks
+    from core.storage.s3 import ObjectStore
+
+    settings = running_settings(Settings())
+    with _owner_sessions(settings) as sessions:
+        found = {
+            f"{finding.invariant.code} {finding.invariant.name}": (finding.invariant.says, finding.ids)
+            for finding in checks.check(sessions, newest=newest)
+        }
+        if objects:
+            unsound = checks.unsound_files(sessions, ObjectStore.from_settings(settings), count=objects)
+            found["I6 stored-files"] = ("objects are there, with the bytes they had", unsound)
+    for name, (says, ids) in found.items():
+        typer.echo(f"{'BROKEN' if ids else 'holds ':6}  {name:22}  {says}")
+        for broken in ids:
+            typer.echo(f"          {broken}")
+    sys.exit(1 if any(ids for _, ids in found.values()) else 0)
 
 
 def _run_demo(stack: Stack) -> int:
@@ -158,15 +217,22 @@ def _run_demo(stack: Stack) -> int:
 @contextmanager
 def _owner_session(settings: Settings | None = None) -> Iterator[Session]:
     """One transaction as the role that owns the tables, by default in the deployment that runs here."""
-    from sqlalchemy.orm import Session
-
-    from core.db.engine import sync_engine
     from core.embedded.stack import running_settings
 
-    engine = sync_engine((settings or running_settings(Settings())).owner_dsn)
+    with _owner_sessions(settings or running_settings(Settings())) as sessions, sessions.begin() as session:
+        yield session
+
+
+@contextmanager
+def _owner_sessions(settings: Settings) -> Iterator[sessionmaker[Session]]:
+    """Transactions as the role that owns the tables."""
+    from sqlalchemy.orm import sessionmaker
+
+    from core.db.engine import sync_engine
+
+    engine = sync_engine(settings.owner_dsn)
     try:
-        with Session(engine) as session, session.begin():
-            yield session
+        yield sessionmaker(engine)
     finally:
         engine.dispose()
 

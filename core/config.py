@@ -34,6 +34,11 @@ class Settings(BaseSettings):
         default=None,
         description="Postgres for workers and maintenance. Unset: the owner's URL with `SET ROLE lockstep_worker`.",
     )
+    operator_database_url: str | None = Field(
+        default=None,
+        description="Postgres for `/v1/admin`, as a role that sees all tenants. "
+        "Unset: the owner's URL with `SET ROLE lockstep_operator`.",
+    )
     broker_url: str = Field(
         default="redis://127.0.0.1:6379/0", description="Redis-protocol broker that carries the doorbells."
     )
@@ -88,7 +93,7 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         default=6000,
         ge=0,
-        description="Most requests of one tenant a minute, but for those that make jobs. 0: no limit.",
+        description="Most requests of one tenant a minute that make no jobs. 0: no limit.",
     )
     jobs_per_minute: int = Field(
         default=3000, ge=0, description="Most requests of one tenant a minute that make jobs. 0: no limit."
@@ -106,6 +111,21 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, description="Attempts of a job before it fails for good.")
     batch_size: int = Field(default=8, description="Most generations one claim takes into a batch.")
     cohort_size: int = Field(default=4, ge=1, description="Most trainings of one model that run side by side.")
+    preempt_after_seconds: float = Field(
+        default=30.0, ge=0, description="How long a training or distillation runs before it makes way for generations."
+    )
+    preempt_most: int = Field(
+        default=3, ge=0, description="How often one job makes way for generations at most. 0: never."
+    )
+    keep_jobs_days: int = Field(
+        default=90, ge=0, description="How long jobs are kept that have ended, with their attempts. 0: for ever."
+    )
+    keep_events_days: int = Field(
+        default=30, ge=0, description="How long events and their deliveries are kept. 0: as long as their jobs."
+    )
+    keep_files_days: int = Field(
+        default=0, ge=0, description="How long pictures and previews that jobs made are kept. 0: for ever."
+    )
     tenant_max_running: int = Field(default=16, description="Most jobs of one tenant running in a pool at once.")
 
     @field_validator("webhook_allow", "models", mode="before")
@@ -145,6 +165,15 @@ class Settings(BaseSettings):
             _as_role(self.database_url, "lockstep_api")
             if self.api_database_url is None
             else _with_psycopg(self.api_database_url)
+        )
+
+    @property
+    def operator_dsn(self) -> URL:
+        """Postgres as the operators' role."""
+        return (
+            _as_role(self.database_url, "lockstep_operator")
+            if self.operator_database_url is None
+            else _with_psycopg(self.operator_database_url)
         )
 
     @property

@@ -16,7 +16,7 @@
     │   ├── QuoteMismatch
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
-    │   ├── NotCancelable, NotPausable, IdempotencyInProgress
+    │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull
     │   └── ModelNameTaken, ModelNotReady
@@ -219,6 +219,12 @@ class NotPausable(Conflict):
     """The job has already ended, or is over too soon to be paused."""
 
     code = "not-pausable"
+
+
+class NotRetryable(Conflict):
+    """Only a job that failed, was canceled or expired is tried again, and only once."""
+
+    code = "not-retryable"
 
 
 class NotMovable(Conflict):

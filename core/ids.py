@@ -6,7 +6,7 @@ from typing import Literal
 
 from ulid import ULID
 
-IdKind = Literal["ten", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "quo"]
+IdKind = Literal["ten", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud", "quo"]
 
 
 def new_id(kind: IdKind) -> str:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from core.config import Settings
-from core.embedded.postgres import API, WORKER
+from core.embedded.postgres import API, OPERATOR, WORKER
 from tests.stack import TestServers, run_servers
 
 
@@ -60,6 +60,7 @@ def stack_settings(
         database_url=postgres_url.render_as_string(),
         api_database_url=postgres_url.set(username=API).render_as_string(),
         worker_database_url=postgres_url.set(username=WORKER).render_as_string(),
+        operator_database_url=postgres_url.set(username=OPERATOR).render_as_string(),
         broker_url=broker_url,
         data_dir=servers.folder.path,
         device="cpu",

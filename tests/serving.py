@@ -6,7 +6,7 @@ import io
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -100,13 +100,20 @@ class Deployment:
 
     def claim(self, job_id: str) -> ClaimedJob:
         """Take jobs until this one comes."""
+        return self._claim(lambda job: job.id == job_id)
+
+    def claim_of(self, tenant_id: str) -> ClaimedJob:
+        """Take jobs until one of this tenant comes."""
+        return self._claim(lambda job: job.tenant_id == tenant_id)
+
+    def _claim(self, is_wanted: Callable[[ClaimedJob], bool]) -> ClaimedJob:
         for _ in range(50):
             with self.sessions.begin() as session:
                 jobs = execution.claim(session, pool=POOL, worker_id="wrk_1", warm=frozenset(), room=1, lease=LEASE)
             for job in jobs:
-                if job.id == job_id:
+                if is_wanted(job):
                     return job
-        raise AssertionError(f"{job_id} is not runnable")
+        raise AssertionError("no such job is runnable")
 
     def report(self, job: ClaimedJob, **values: Any) -> None:
         with self.sessions.begin() as session:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -54,7 +55,7 @@ class Patience:
 
     working: float = 600.0  # one step, on the slowest device we know of
     loading: float = 1800.0  # a model that comes from a hub
-    stopping: float = 30.0  # after it was asked to stop what nobody wants
+    stopping: float = 8.0  # after it was asked to stop what nobody wants, or what it has not begun: models still load
     giving_way: float = 300.0  # after it was asked to stop for later: the step in hand, then a checkpoint
 
 
@@ -104,8 +105,9 @@ class Attempt:
     def converse(self, request: Work) -> Iterator[ToParent]:
         """Send ``request`` and yield what the engine says, up to its last word.
 
-        Progress is written as it comes. Asks the engine to stop what was canceled and, unless the work is over in
-        seconds, what was paused; everything when the worker drains. Raises LeaseLost once nothing of the batch is
+        Progress is written as it comes. What was canceled ends at once, whatever the engine is busy with, and the
+        engine is asked to stop it; unless the work is over in seconds, also what was paused or is to make way, and
+        everything when the worker drains. Raises LeaseLost once nothing of the batch is
         ours, EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long
         or answers something else.
         """
@@ -118,13 +120,15 @@ class Attempt:
             message = self.child.receive(_LISTEN_SECONDS)
             if not self._is_ours() and not self._has_ended():
                 raise LeaseLost
+            self._end_canceled()
             for name in [name for name in going_on if self._should_stop(request, parts[name])]:
                 self.child.send(Stop(name))
                 going_on.remove(name)
                 heard_at = time.monotonic()
             asked_to_stop = not going_on
             if asked_to_stop:
-                limit = self.patience.giving_way if self.is_wanted() else self.patience.stopping
+                has_begun = bool(self._metrics)
+                limit = self.patience.giving_way if has_begun and self.is_wanted() else self.patience.stopping
             if message is None:
                 if time.monotonic() - heard_at > limit:
                     self._despair(limit, asked_to_stop=asked_to_stop)
@@ -137,6 +141,15 @@ class Attempt:
                 yield message
             if isinstance(message, LastWord) and message.request_id == request.request_id:
                 return
+
+    def _end_canceled(self) -> None:
+        """End what was canceled: nobody waits for the engine to hear of it."""
+        for job in self.jobs:
+            if self.keeper.is_held(job.id) and self.keeper.cancel_requested(job.id):
+                self.commit(partial(self._write_canceled, job))
+
+    def _write_canceled(self, job: ClaimedJob, session: Session) -> set[str]:
+        return execution.finish(session, [Ending(job.id, job.token, JobState.CANCELED, self.gpu_seconds())])
 
     def _parts(self, request: Work) -> Mapping[str, Sequence[ClaimedJob]]:
         """What reports and can be stopped by a name of its own: each training of a cohort, all else as a whole."""
@@ -188,8 +201,8 @@ class Attempt:
         # A generation is over in seconds, so a drain lets it finish. Everything else can take minutes and is given
         # back: trainings and distillations with a checkpoint, a shard of pairs (cut to minutes) to be drawn again.
         gives_way = not isinstance(request, Generate)
-        is_paused = any(self.keeper.pause_requested(job.id) for job in jobs)
-        return not self.is_wanted(*jobs) or (gives_way and (self.is_draining() or is_paused))
+        is_to_rest = any(self.keeper.pause_requested(job.id) or self.keeper.yield_requested(job.id) for job in jobs)
+        return not self.is_wanted(*jobs) or (gives_way and (self.is_draining() or is_to_rest))
 
     def _tell_progress(self, message: Progress, jobs: Sequence[ClaimedJob]) -> None:
         name, now = message.request_id, time.monotonic()
@@ -291,7 +304,7 @@ class Attempt:
 
         def write(session: Session) -> set[str]:
             if self.keeper.cancel_requested(job.id):
-                return execution.finish(session, [Ending(job.id, job.token, JobState.CANCELED, self.gpu_seconds())])
+                return self._write_canceled(job, session)
             if delay is None:
                 ending = Ending(job.id, job.token, JobState.FAILED, self.gpu_seconds(), error=error)
                 return execution.finish(session, [ending])

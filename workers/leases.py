@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.jobs import execution
 from core.jobs.execution import ClaimedJob, Held
 
-_LOOK_SECONDS = 1.0  # a cancel or a pause is seen within this
+_LOOK_SECONDS = 0.5  # a cancel or a pause is seen within this
 
 log = structlog.get_logger()
 
@@ -46,6 +46,7 @@ class LeaseKeeper:
         self._lost: set[str] = set()
         self._canceled: set[str] = set()
         self._paused: set[str] = set()
+        self._yielding: set[str] = set()
         self._released: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
@@ -73,6 +74,10 @@ class LeaseKeeper:
         """Whether somebody asked for the job to be given back, and has not resumed it since."""
         return job_id in self._paused
 
+    def yield_requested(self, job_id: str) -> bool:
+        """Whether the job is to make way for others, and to go on later."""
+        return job_id in self._yielding
+
     def release(self, job_ids: set[str]) -> None:
         """Stop renewing jobs that were ended or given back."""
         self._released |= job_ids
@@ -99,6 +104,8 @@ class LeaseKeeper:
                 continue
             if held[job.token].cancel_requested:
                 self._canceled.add(job.id)
+            if held[job.token].yield_requested:
+                self._yielding.add(job.id)
             if held[job.token].pause_requested:
                 self._paused.add(job.id)
             else:  # resumed

@@ -99,7 +99,7 @@ class Supervisor:
         taken = 0
         until = time.monotonic() + _SESSION.total_seconds()
         try:
-            while not self._draining.is_set() and time.monotonic() < until and (jobs := self._claim()):
+            while self._may_claim(until) and (jobs := self._claim()):
                 taken += len(jobs)
                 self._become("busy")
                 self._run(jobs)
@@ -122,6 +122,17 @@ class Supervisor:
         self._child.close()
         self._become("stopped")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _may_claim(self, until: float) -> bool:
+        """Whether this session goes on, with an engine: while one starts, jobs could not be canceled in time."""
+        if self._draining.is_set() or time.monotonic() > until:
+            return False
+        try:
+            self._child.ensure_running()
+        except ChildLost as error:
+            log.warning("engine.not_started", error=str(error))
+            return False
+        return True
 
     def _claim(self) -> list[ClaimedJob]:
         with self._sessions.begin() as session:

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Response
 
 from api.dependencies import Generator, Reader, Resources, Server, TenantSession, TenantTransactions, draw_seed
-from api.idempotency import Accept, NewJob
+from api.idempotency import Accept, JobCreation, NewJob
 from api.jobs import StateFilter, act, list_jobs, read_job, show
 from api.pagination import WantedPage
 from api.schemas.common import ListOf
@@ -30,13 +30,13 @@ _UNCHANGED = ReproduceGeneration()
 @router.post("", status_code=201, response_model=GenerationJob)
 async def create_generation(body: CreateGeneration, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw pictures of a prompt, in which `<tom>` stands for the concept `tom`."""
-    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server))
+    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server, new_job))
 
 
 @router.post("/sweep", status_code=201, response_model=GenerationJob)
 async def create_sweep(body: CreateSweep, caller: Generator, server: Server, new_job: NewJob) -> Response:
     """Draw a prompt once at each of several values of a concept's dial, all with one seed: only the dial differs."""
-    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server))
+    return await new_job.answer(body, _accepting(body, body.as_request(), caller, server, new_job))
 
 
 @router.post("/reproduce", status_code=201, response_model=GenerationJob)
@@ -46,7 +46,7 @@ async def reproduce_picture(body: ReproducePicture, caller: Generator, server: S
         reproduce_file,
         tenant_id=caller.tenant_id,
         file_id=body.file,
-        limits=body.limits(server.queue, caller.key_id),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
     )
     return await new_job.answer(body, accept)
 
@@ -60,17 +60,19 @@ async def reproduce_generation(
         reproduce_job,
         tenant_id=caller.tenant_id,
         job_id=job_id,
-        limits=body.limits(server.queue, caller.key_id),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
     )
     return await new_job.answer(body, accept)
 
 
-def _accepting(body: JobRequest, request: GenerationRequest, caller: Caller, server: Resources) -> Accept:
+def _accepting(
+    body: JobRequest, request: GenerationRequest, caller: Caller, server: Resources, new_job: JobCreation
+) -> Accept:
     return partial(
         accept_generation,
         tenant_id=caller.tenant_id,
         request=request,
-        limits=body.limits(server.queue, caller.key_id),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
         draw_seed=draw_seed,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -31,9 +32,9 @@ class JobRequest(RequestBody):
         "from other tenants.",
     )
 
-    def limits(self, queue: QueueLimits, api_key_id: str) -> QueueLimits:
+    def limits(self, queue: QueueLimits, api_key_id: str, cancel_after: timedelta | None) -> QueueLimits:
         """What its jobs are admitted under: those of the queue, at its own priority."""
-        return queue.of(api_key_id, Priority[self.priority.upper()])
+        return queue.of(api_key_id, Priority[self.priority.upper()], cancel_after)
 
 
 class QuotableRequest(JobRequest):
@@ -43,9 +44,9 @@ class QuotableRequest(JobRequest):
         default=None, description="Id of a quote for this request: no more is charged than it says."
     )
 
-    def limits(self, queue: QueueLimits, api_key_id: str) -> QueueLimits:
+    def limits(self, queue: QueueLimits, api_key_id: str, cancel_after: timedelta | None) -> QueueLimits:
         """The same, on the quote's terms."""
-        limits = super().limits(queue, api_key_id)
+        limits = super().limits(queue, api_key_id, cancel_after)
         if self.quote is None:
             return limits
         return replace(limits, terms=Terms(queue.terms.max_jobs, QuoteUse(self.quote, self.sha256())))
@@ -91,6 +92,8 @@ class JobBase(Resource):
     created_at: Time
     started_at: Time | None = Field(description="When the latest attempt began.")
     finished_at: Time | None
+    deadline_at: Time | None = Field(description="It expires if it still waits then, and is canceled if it runs.")
+    retry_of: str | None = Field(description="The job that did not succeed, of which this is another try.")
     priority: PriorityName = Field(description="Its class among its tenant's jobs.")
     attempt: int = Field(description="Attempts begun so far.")
     max_attempts: int
@@ -124,6 +127,8 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "deadline_at": job.deadline_at,
+        "retry_of": job.retry_of,
         "priority": Priority(job.priority).name.lower(),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,

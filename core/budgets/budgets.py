@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.budgets import statements
-from core.errors import NotFound
+from core.errors import Limit, NotFound, StorageFull
 
 Period = Literal["none", "month"]
 
@@ -53,6 +53,17 @@ async def fold(
     rows = (await session.execute(statements.RESERVE, asked)).all()
     standings = [Standing(**row._mapping) for row in rows if row.api_key_id in (None, api_key_id)]
     return sorted(standings, key=lambda standing: standing.api_key_id is not None)
+
+
+async def hold_room(session: AsyncSession, tenant_id: str, max_stored_bytes: int) -> None:
+    """Let files be kept that the transaction has just written; raises StorageFull when all are more than allowed.
+
+    Holds the payer's lock until commit, so it comes last.
+    """
+    tenant, *_ = await fold(session, tenant_id)
+    if tenant.stored_bytes > max_stored_bytes:
+        message = f"Your files would take {tenant.stored_bytes} bytes; {max_stored_bytes} are allowed. Delete some."
+        raise StorageFull(message, param="file", limit=Limit("storage.bytes", max_stored_bytes, 0))
 
 
 async def standings(session: AsyncSession, tenant_id: str, api_key_id: str | None = None) -> list[Standing]:

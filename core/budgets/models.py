@@ -19,8 +19,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, CreatedAt, Name
 
-_JOB = ("tenant_id", "job_id")
-
 
 class Budget(Base):
     """What a tenant, or one of its keys, may spend, and how much it has in hand.

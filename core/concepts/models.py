@@ -41,6 +41,7 @@ class ConceptVersion(Base):
         ForeignKeyConstraint(["tenant_id", "concept_id"], ["concepts.tenant_id", "concepts.id"]),
         ForeignKeyConstraint(["tenant_id", "file_id"], ["files.tenant_id", "files.id"]),
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
+        Index("ix_concept_versions_file", "file_id"),
         UniqueConstraint("job_id"),  # a training makes one version, however often it is finished
         CheckConstraint("version > 0", name="version"),
         CheckConstraint("gate_bias BETWEEN 0 AND 1", name="gate_bias"),

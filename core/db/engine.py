@@ -32,15 +32,17 @@ def sync_engine(url: URL, *, pool_size: int = 5) -> Engine:
     return create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=connect_args(url))
 
 
-def async_engine(url: URL, *, pool_size: int = 10) -> AsyncEngine:
+def async_engine(url: URL, *, pool_size: int = 10, statement_timeout: str | None = None) -> AsyncEngine:
     """An engine for the API."""
-    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=connect_args(url))
+    arguments = connect_args(url, statement_timeout=statement_timeout)
+    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=arguments)
 
 
-def connect_args(url: URL) -> dict[str, Any]:
+def connect_args(url: URL, *, statement_timeout: str | None = None) -> dict[str, Any]:
     """How to connect to ``url``, within limits; those that its own ``options`` set come last, and hold."""
     own = url.query.get("options", ())
-    limits = (f"-c {name}={value}" for name, value in _LIMITS.items())
+    changed = {} if statement_timeout is None else {"statement_timeout": statement_timeout}
+    limits = (f"-c {name}={value}" for name, value in {**_LIMITS, **changed}.items())
     return {**_LIVENESS, "options": " ".join([*limits, *([own] if isinstance(own, str) else own)])}
 
 

@@ -10,9 +10,24 @@ from core.concepts import models as concepts
 from core.db.base import Base
 from core.files import models as files
 from core.idempotency import models as idempotency
+from core.invariants import models as invariants
 from core.jobs import models as jobs
+from core.operations import models as operations
+from core.scheduling import models as scheduling
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (budgets, catalog, concepts, files, idempotency, jobs, tenants, webhooks)
+MODULES = (
+    budgets,
+    catalog,
+    concepts,
+    files,
+    idempotency,
+    invariants,
+    jobs,
+    operations,
+    scheduling,
+    tenants,
+    webhooks,
+)
 METADATA: MetaData = Base.metadata

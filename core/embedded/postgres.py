@@ -22,10 +22,10 @@ from sqlalchemy.engine import URL
 
 from core.embedded.errors import EmbeddedError, ProcessFailed
 from core.embedded.placement import PostgresHome
-from core.embedded.process import Process, log_tail, wait_until
+from core.embedded.process import Process, failure, log_tail, wait_until
 
 SUPERUSER = "postgres"
-OWNER, API, WORKER = "lockstep_owner", "lockstep_api", "lockstep_worker"
+OWNER, API, WORKER, OPERATOR = "lockstep_owner", "lockstep_api", "lockstep_worker", "lockstep_operator"
 
 _INIT = ("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--locale=C.UTF-8")
 _SETTINGS = {
@@ -82,6 +82,7 @@ class Postgres:
             "database_url": self.url(OWNER).render_as_string(),
             "api_database_url": self.url(API).render_as_string(),
             "worker_database_url": self.url(WORKER).render_as_string(),
+            "operator_database_url": self.url(OPERATOR).render_as_string(),
         }
 
     def start(self) -> None:
@@ -89,7 +90,11 @@ class Postgres:
         if not self.home.data.exists():
             make_cluster(self.home, durable=self._durable)
         self._start_when_the_last_has_gone()
-        self._provide_roles_and_database()
+        try:
+            self._provide_roles_and_database()
+        except psycopg.OperationalError as error:  # it was ready, and is not any more
+            self.process.kill()
+            raise failure(self.process, "went away while it was set up") from error
 
     def stop(self) -> None:
         """Stop the cluster in an orderly way."""
@@ -137,7 +142,7 @@ class Postgres:
     def _provide_roles_and_database(self) -> None:
         with self.superuser() as connection:
             roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-            for role in (OWNER, API, WORKER):
+            for role in (OWNER, API, WORKER, OPERATOR):
                 if role not in roles:
                     connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
             databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, CreatedAt, Name
@@ -24,6 +24,11 @@ class File(Base):
         ),
         CheckConstraint("purpose <> 'concept_upload' OR header IS NOT NULL", name="header"),
         Index("ix_files_page", "tenant_id", "created_at", "id"),
+        # What retention asks: which objects are still somebody's, what a job left, and what is old among what was made.
+        Index("ix_files_key", "key"),
+        Index("ix_files_job", "tenant_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        Index("ix_files_pairs", "id", postgresql_where=text("purpose = 'pairs'")),
+        Index("ix_files_made", "tenant_id", "created_at", postgresql_where=text("purpose IN ('output', 'preview')")),
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)

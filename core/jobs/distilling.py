@@ -68,8 +68,6 @@ async def accept_distillation(
     wanted = _pairs_wanted(facts, request, seed)
     settings = dict(request.settings) if wanted else {**request.settings, "regression_weight": 0.0}
     student = await reserve_student(session, tenant_id=tenant_id, name=request.name, teacher=teacher)
-    if (live := await session.scalar(statements.live_distillation(student.id))) is not None:
-        raise Conflict(f"The job {live} is making {request.name!r} already.", param="name")
     params = DistillationParams(
         model_id=teacher.id,
         student_id=student.id,
@@ -79,7 +77,22 @@ async def accept_distillation(
         wanted=wanted,
         seed=seed,
     )
-    job = await submit(session, tenant_id, params, limits=limits, blocked=wanted is not None)
+    return await submit_distillation(session, tenant_id, params, limits=limits)
+
+
+async def submit_distillation(
+    session: AsyncSession,
+    tenant_id: str,
+    params: DistillationParams,
+    *,
+    limits: QueueLimits,
+    retry_of: str | None = None,
+) -> Job:
+    """Write the job and those that draw its pairs; raises Conflict while another one makes its student."""
+    if (live := await session.scalar(statements.live_distillation(params.student_id))) is not None:
+        raise Conflict(f"The job {live} is making {params.student_name!r} already.", param="name")
+    wanted = params.wanted
+    job = await submit(session, tenant_id, params, limits=limits, blocked=wanted is not None, retry_of=retry_of)
     for shard in range(wanted.shards if wanted else 0):
         await _submit_shard(session, job, params, shard, limits=limits)
     return job

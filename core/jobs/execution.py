@@ -26,6 +26,7 @@ from core.scheduling.queue import SqlQueue
 _PARAMS: TypeAdapter[AnyParams] = TypeAdapter(JobParams)
 _MOST_ROUNDS = 64  # batches canceled at this very moment before a claim gives up its turn
 _RELEASE_PAUSE = timedelta(seconds=30)  # until a worker of another release may have its turn
+_YIELD_REST = timedelta(seconds=15)  # of a job that made way, while those it made way for are served
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ class ClaimedJob:
 
 @dataclass(frozen=True)
 class Held:
-    """What holding a lease says: whether somebody asked to cancel, or to pause."""
+    """What holding a lease says: whether somebody asked to cancel, to pause, or to make way for others."""
 
     cancel_requested: bool
     pause_requested: bool
+    yield_requested: bool
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def claim(
     At most ``room`` generations or ``cohort`` trainings. ``warm`` are the ids of models the worker holds. Serialised
     per pool by an advisory lock until commit.
     """
-    queue = SqlQueue(session, pool)
+    queue = SqlQueue(session, pool, worker_id)
 
     def most(lane: str) -> int:
         return cohort if is_training_lane(lane) else room
@@ -140,14 +142,16 @@ def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
 def renew(session: Session, jobs: Sequence[ClaimedJob], *, lease: timedelta) -> dict[int, Held]:
     """Extend the leases; a token that is missing from the answer is lost."""
     hold(session, jobs)
-    rows = session.execute(statements.RENEW, {**_ids_and_tokens(jobs), "lease": lease})
-    return {row.token: Held(row.cancel_requested, row.pause_requested) for row in rows}
+    return _held(session.execute(statements.RENEW, {**_ids_and_tokens(jobs), "lease": lease}))
 
 
 def look(session: Session, jobs: Sequence[ClaimedJob]) -> dict[int, Held]:
     """Say the same without extending or writing anything."""
-    rows = session.execute(statements.LOOK, _ids_and_tokens(jobs))
-    return {row.token: Held(row.cancel_requested, row.pause_requested) for row in rows}
+    return _held(session.execute(statements.LOOK, _ids_and_tokens(jobs)))
+
+
+def _held(rows: Iterable[Row[Any]]) -> dict[int, Held]:
+    return {row.token: Held(row.cancel_requested, row.pause_requested, row.yield_requested) for row in rows}
 
 
 def _ids_and_tokens(jobs: Sequence[ClaimedJob]) -> dict[str, Any]:
@@ -237,7 +241,8 @@ def _put_back(session: Session, returns: Sequence[Return]) -> set[str]:
         }
         for back in returns
     ]
-    moved = {row.id: row.paused for row in session.execute(statements.REQUEUE, {"items": items})}
+    rows = session.execute(statements.REQUEUE, {"items": items, "rest": _YIELD_REST})
+    moved = {row.id: row.paused for row in rows}
     happenings = []
     for back in returns:
         if back.job_id in moved:

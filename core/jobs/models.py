@@ -36,6 +36,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
+        UniqueConstraint("tenant_id", "retry_of"),  # what failed is tried again once: then the new job is
         CheckConstraint(f"state IN ({_listed(JobState)})", name="state"),
         CheckConstraint(f"(state IN ({_listed(TERMINAL)})) = (finished_at IS NOT NULL)", name="finished"),
         CheckConstraint(
@@ -50,17 +51,30 @@ class Job(Base):
         CheckConstraint("attempt BETWEEN 0 AND max_attempts", name="attempts"),
         CheckConstraint("NOT blocked OR state = 'queued'", name="blocked"),
         CheckConstraint("pause_requested_at IS NULL OR state IN ('queued', 'running')", name="paused"),
+        CheckConstraint("yield_requested_at IS NULL OR state = 'running'", name="yielding"),
         CheckConstraint("priority BETWEEN -1 AND 1", name="priority"),
         CheckConstraint(
             "key_place IN ('waiting', 'held') AND (key_place IS DISTINCT FROM 'waiting' OR state <> 'running')",
             name="key_place",
         ),
         ForeignKeyConstraint(["tenant_id", "parent_id"], ["jobs.tenant_id", "jobs.id"]),
+        ForeignKeyConstraint(["tenant_id", "retry_of"], ["jobs.tenant_id", "jobs.id"]),
         ForeignKeyConstraint(["tenant_id", "api_key_id"], ["api_keys.tenant_id", "api_keys.id"]),
         Index("ix_jobs_page", "tenant_id", "created_at", "id"),
         Index("ix_jobs_leased", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_waiting", "not_before", postgresql_where=text("not_before IS NOT NULL")),
         Index("ix_jobs_blocked", "id", postgresql_where=text("blocked")),
+        Index(
+            "ix_jobs_deadline",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
+        ),
+        Index(
+            "ix_jobs_live_trainings",
+            "id",
+            postgresql_where=text("kind = 'training' AND state IN ('queued', 'running')"),
+        ),
+        Index("ix_jobs_finished", "tenant_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index(
             "ix_jobs_key_waiting",
@@ -74,7 +88,7 @@ class Job(Base):
             "api_key_id",
             postgresql_where=text("key_place = 'held' AND state IN ('queued', 'running')"),
         ),
-        {"postgresql_with": {"fillfactor": 85}},
+        {"postgresql_with": {"fillfactor": 85, "autovacuum_vacuum_scale_factor": 0.02}},
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
@@ -90,6 +104,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     sort_key: Mapped[int]  # its place among its tenant's jobs: `fairshare.sort_key`
     cost_ms: Mapped[int]
+    start_estimate_ms: Mapped[int | None]  # the work ahead of it when it was submitted, of one in eight
     params: Mapped[dict[str, Any]]
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     progress: Mapped[dict[str, Any] | None]
@@ -104,7 +119,11 @@ class Job(Base):
     not_before: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     pause_requested_at: Mapped[datetime | None]  # set: not to be run, a running job is to stop
+    deadline_at: Mapped[datetime | None]  # expired if it waits by then, canceled if it runs
+    yield_requested_at: Mapped[datetime | None]  # its worker is to give it back for others, and it goes on later
+    yields: Mapped[int] = mapped_column(server_default=text("0"))  # how often it did
     parent_id: Mapped[Name | None]  # the job this one was made for
+    retry_of: Mapped[Name | None]  # the job that did not succeed, of which this is another try
     blocked: Mapped[bool] = mapped_column(server_default=text("false"))  # it waits for the jobs made for it
     event_sequence: Mapped[int] = mapped_column(server_default=text("0"))
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
@@ -124,6 +143,8 @@ class JobAttempt(Base):
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         CheckConstraint("(outcome IS NULL) = (ended_at IS NULL)", name="ended"),
         Index("ix_job_attempts_job", "tenant_id", "job_id"),
+        Index("ix_job_attempts_ended", "ended_at", "token", postgresql_where=text("ended_at IS NOT NULL")),
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
     )
 
     token: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -152,7 +173,8 @@ class Event(Base):
         UniqueConstraint("job_id", "sequence"),
         ForeignKeyConstraint(["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"]),
         Index("ix_events_page", "tenant_id", "xid", "position"),
-        Index("ix_events_created", "created_at"),  # for the cleaner
+        Index("ix_events_created", "tenant_id", "created_at"),  # for the cleaner
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
@@ -235,5 +257,7 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(server_default=text("'starting'"))
     device: Mapped[str | None]
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    drained_at: Mapped[datetime | None]  # set by an operator: it claims nothing more
+    drain_reason: Mapped[str | None]
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]

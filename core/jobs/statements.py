@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import BigInteger, Select, Text, bindparam, select, text
+from sqlalchemy import BigInteger, Interval, Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.budgets.statements import CLOSE
@@ -71,12 +71,12 @@ RENEW = text("""
     UPDATE jobs SET lease_until = lockstep_now() + :lease
     WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
     RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
-        pause_requested_at IS NOT NULL AS pause_requested
+        pause_requested_at IS NOT NULL AS pause_requested, yield_requested_at IS NOT NULL AS yield_requested
 """).bindparams(_IDS, _TOKENS)
 
 LOOK = text("""
     SELECT lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
-        pause_requested_at IS NOT NULL AS pause_requested
+        pause_requested_at IS NOT NULL AS pause_requested, yield_requested_at IS NOT NULL AS yield_requested
     FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
 """).bindparams(_IDS, _TOKENS)
 
@@ -123,9 +123,12 @@ FINISH = text(
         AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8,
             timings jsonb)),
     moved AS (
-        UPDATE jobs j SET state = i.state, result = i.result, error = i.error, finished_at = lockstep_now(),
-            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL,
-            pause_requested_at = NULL, event_sequence = j.event_sequence + 1,
+        UPDATE jobs j SET state = i.state, result = i.result,
+            -- Whoever had it canceled may have said why.
+            error = CASE WHEN i.state = 'canceled' THEN coalesce(i.error, j.error) ELSE i.error END,
+            finished_at = lockstep_now(), gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL,
+            lease_token = NULL, lease_until = NULL,
+            pause_requested_at = NULL, yield_requested_at = NULL, event_sequence = j.event_sequence + 1,
             charged_ms = CASE WHEN i.state = 'failed' THEN 0  -- nothing was delivered
                 ELSE least(j.charged_ms + {_BILLED_MS}, CASE WHEN j.quote_id IS NOT NULL THEN j.reserved_ms END) END
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
@@ -149,7 +152,12 @@ REQUEUE = text(
         SELECT * FROM jsonb_to_recordset(:items)
         AS i(job_id text, token bigint, outcome text, error jsonb, delay_ms bigint, gpu_seconds float8)),
     moved AS (
-        UPDATE jobs j SET state = 'queued', not_before = lockstep_now() + i.delay_ms * interval '1 millisecond',
+        UPDATE jobs j SET state = 'queued',
+            -- One that made way for others lets them go first, though it may be older.
+            not_before = lockstep_now() + greatest(i.delay_ms * interval '1 millisecond',
+                CASE WHEN j.yield_requested_at IS NOT NULL AND i.outcome = 'returned' THEN :rest END),
+            yields = j.yields + (j.yield_requested_at IS NOT NULL AND i.outcome = 'returned')::int,
+            yield_requested_at = NULL,
             -- Counted at the claim, so a worker that dies has used it up; one that gives the job back has not.
             attempt = j.attempt - (i.outcome = 'returned')::int,
             -- What failed once is tried by itself: if it brings the engine down, it does so alone.
@@ -162,7 +170,7 @@ REQUEUE = text(
 """
     + _SETTLE
     + " SELECT id, paused FROM moved"
-).bindparams(_ITEMS)
+).bindparams(_ITEMS, bindparam("rest", type_=Interval()))
 
 EXPIRED_LEASES = text("""
     SELECT id, lease_token AS token, attempt, max_attempts, cancel_requested_at IS NOT NULL AS cancel_requested
@@ -236,6 +244,11 @@ def jobs_page(
     if parent_id is not None:
         query = query.where(Job.parent_id == parent_id)
     return nearest_first(query, Job.created_at, Job.id, after=after, before=before, limit=limit)
+
+
+def retry_of(job_id: str) -> Select[str]:
+    """The job that is another try at this one."""
+    return select(Job.id).where(Job.retry_of == job_id)
 
 
 def live_distillation(student_id: str) -> Select[str]:

@@ -13,7 +13,7 @@ from core.ids import new_id
 from core.jobs import statements
 from core.scheduling import statements as scheduling
 
-_FRESH = timedelta(seconds=30)  # an idle worker silent for longer is not rung
+FRESH = timedelta(seconds=30)  # an idle worker silent for longer is not rung
 _SILENT = timedelta(seconds=90)
 
 
@@ -45,7 +45,7 @@ def beat(session: Session, worker_id: str, *, state: str, device: str | None, wa
 
 def idle_with_work(session: Session) -> list[IdleWorker]:
     """The idle workers of pools that have runnable work."""
-    return [IdleWorker(**row._mapping) for row in session.execute(scheduling.IDLE_WORKERS, {"fresh": _FRESH})]
+    return [IdleWorker(**row._mapping) for row in session.execute(scheduling.IDLE_WORKERS, {"fresh": FRESH})]
 
 
 def forget_silent(session: Session) -> int:

@@ -62,6 +62,7 @@ def cap_key(session: Session, api_key_id: str, max_running: int | None) -> None:
 
 def move_job(session: Session, job_id: str, priority: Priority) -> None:
     """Move a queued job to another class among its tenant's; raises NotMovable for one that is not queued."""
+    session.execute(statements.SHARE_TENANT, {"job_id": job_id})
     moved = session.execute(
         statements.MOVE_JOB, {"job_id": job_id, "priority": int(priority), "boost_ms": PRIORITY_BOOST_MS}
     ).one_or_none()

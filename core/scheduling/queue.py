@@ -15,17 +15,18 @@ _HEAD_MOVES_MS = 1000  # by less, entries of jobs that were taken are not worth 
 class SqlQueue:
     """One pool's queue, in the caller's transaction."""
 
-    def __init__(self, session: Session, pool: str) -> None:
+    def __init__(self, session: Session, pool: str, worker_id: str) -> None:
         """Take the pool's lock until commit, and fold in what was noted since the last claim."""
         self.pool = pool
         self._session = session
+        self._worker_id = worker_id
         self._pool = {"pool": pool}
         session.execute(statements.LOCK_POOL, self._pool)
         session.execute(statements.FOLD_NOTES, self._pool)
 
     def leaders(self, passed_over: Collection[str], limit: int) -> list[Share]:
         """As `Queue` has it."""
-        values = {**self._pool, "passed_over": list(passed_over), "limit": limit}
+        values = {**self._pool, "passed_over": list(passed_over), "limit": limit, "worker_id": self._worker_id}
         return [Share(**row._mapping) for row in self._session.execute(statements.LEADERS, values)]
 
     def heads(self, share: Share, limit: int) -> list[Waiting]:

@@ -14,7 +14,8 @@ _TENANTS = bindparam("tenant_ids", type_=ARRAY(Text()))
 
 # --- enqueue ---------------------------------------------------------------------------------------------------
 
-# A tenant's first job in a pool makes its configuration and its standing in one go. Says the time, and the key's cap.
+# A tenant's first job in a pool makes its configuration and its standing in one go. Says the time, the key's cap and
+# what was learned of such jobs' cost.
 JOIN_POOL = text("""
     WITH joined AS (
         INSERT INTO tenant_pools (pool, tenant_id, max_running) VALUES (:pool, :tenant_id, :max_running)
@@ -27,8 +28,10 @@ JOIN_POOL = text("""
             SELECT pool, tenant_id, weight, max_running, paused_at FROM tenant_pools
             WHERE pool = :pool AND tenant_id = :tenant_id) c
         ON CONFLICT DO NOTHING)
-    SELECT lockstep_now() AS now, (SELECT max_running FROM api_keys WHERE id = :api_key_id) AS key_cap
-""").bindparams(bindparam("api_key_id", type_=Text()))
+    SELECT lockstep_now() AS now, (SELECT max_running FROM api_keys WHERE id = :api_key_id) AS key_cap, (
+        SELECT e.log_mean FROM unnest(:cost_keys) WITH ORDINALITY AS k(key, place)
+        JOIN cost_estimates e USING (key) WHERE e.samples >= :enough ORDER BY k.place LIMIT 1) AS log_mean
+""").bindparams(bindparam("api_key_id", type_=Text()), bindparam("cost_keys", type_=ARRAY(Text())))
 
 # The foreign key holds the tenant's row FOR KEY SHARE until commit, which conflicts with the FOR UPDATE of a claim that
 # lets a tenant sleep or looks no longer before its first job; WAKE, a later statement with a newer snapshot, then sees
@@ -98,8 +101,13 @@ DROP_STALE = text("""
 
 # --- claim -----------------------------------------------------------------------------------------------------
 
-# One claim at a time per pool: the selection reads and writes every tenant's standing.
-LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
+# One claim at a time per pool: the selection reads and writes every tenant's standing. It looks at few rows of tables
+# whose statistics are always old: a plan that reads one of them whole would be chosen for what it held hours ago.
+LOCK_POOL = text("""
+    SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool)),
+        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+        set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)
+""")
 
 FOLD_NOTES = text("""
     WITH note AS (
@@ -121,13 +129,14 @@ FOLD_NOTES = text("""
 """)
 
 # Nobody who can be served stands behind the pool's own time: what lies there are dead entries of its index, which are
-# not read. A paused pool has no time, and so no leader.
+# not read. A paused pool has no time, and so no leader; for a drained worker there is none either.
 LEADERS = text("""
     SELECT tenant_id, vtime, weight, max_running - running AS free, head_key
     FROM tenant_sched
     WHERE pool = :pool AND active AND NOT paused AND running < max_running
       AND vtime >= (SELECT vtime FROM pools WHERE name = :pool AND paused_at IS NULL)
       AND tenant_id <> ALL (:passed_over)
+      AND NOT EXISTS (SELECT 1 FROM workers WHERE id = :worker_id AND drained_at IS NOT NULL)
     ORDER BY vtime, tenant_id LIMIT :limit
 """).bindparams(bindparam("passed_over", type_=ARRAY(Text())))
 
@@ -183,7 +192,7 @@ KEEP_UP = text("""
 IDLE_WORKERS = text("""
     WITH idle AS MATERIALIZED (
         SELECT pool, id AS worker_id, heartbeat_at FROM workers
-        WHERE state = 'idle' AND heartbeat_at > lockstep_now() - :fresh),
+        WHERE state = 'idle' AND drained_at IS NULL AND heartbeat_at > lockstep_now() - :fresh),
     open AS MATERIALIZED (
         SELECT name AS pool, vtime FROM pools
         WHERE paused_at IS NULL AND name IN (SELECT pool FROM idle)),
@@ -243,6 +252,12 @@ WAKE_ALL = text("""
     SELECT pg_notify('lockstep_wake', pool) FROM (SELECT DISTINCT pool FROM note) n
 """)
 
+# Before the job's row, as a claim holds them: it may have its hold of the tenant and wait for the job.
+SHARE_TENANT = text("""
+    SELECT 1 FROM tenant_pools c JOIN jobs j ON j.pool = c.pool AND j.tenant_id = c.tenant_id
+    WHERE j.id = :job_id FOR KEY SHARE OF c
+""")
+
 MOVE_JOB = text("""
     WITH moved AS (
         UPDATE jobs SET priority = :priority, sort_key = sort_key + (priority - :priority) * :boost_ms
@@ -266,4 +281,66 @@ RECALL = text("""
         UPDATE jobs j SET key_place = CASE WHEN o.state = 'running' THEN 'held' ELSE 'waiting' END
         FROM open o WHERE j.id = o.id)
     DELETE FROM ready r USING open o WHERE r.job_id = o.id
+""")
+
+# --- what is learned --------------------------------------------------------------------------------------------
+
+OUTLOOK = text("SELECT * FROM queue_outlook(:job_id)")
+
+# Of some jobs it is kept what was ahead of them when they were submitted, to see how late they started.
+KEEP_START_ESTIMATE = text("""
+    UPDATE jobs SET start_estimate_ms = (
+        SELECT (q.running_ms + q.ahead_ms) / greatest(1, q.workers) FROM queue_outlook(:job_id) q
+        WHERE q.workers > 0 AND NOT (q.pool_paused OR q.model_paused OR q.tenant_paused OR q.at_cap))
+    WHERE id = :job_id
+""")
+
+# `is_whole`: one attempt did it all, and its time is the job's. `is_first`: the job started when it could.
+ENDED_ATTEMPTS = text("""
+    SELECT a.token, a.ended_at, j.pool, j.lane, j.kind, j.model_id, j.params, j.gpu_seconds, j.start_estimate_ms,
+        a.started_at - j.created_at AS waited, a.outcome, a.ended_at - a.started_at AS took,
+        -- A job's time is counted with the attempt that ended it.
+        CASE WHEN j.state <> 'running' AND j.finished_at = a.ended_at THEN j.gpu_seconds ELSE 0 END
+            AS ended_gpu_seconds,
+        a.outcome = 'succeeded' AND a.attempt = 1 AND j.attempt = 1 AND j.gpu_seconds > 0 AS is_whole,
+        a.attempt = 1 AND a.token = (SELECT min(f.token) FROM job_attempts f WHERE f.tenant_id = a.tenant_id
+            AND f.job_id = a.job_id) AS is_first
+    FROM job_attempts a JOIN jobs j ON j.id = a.job_id
+    WHERE (a.ended_at, a.token) > (
+            coalesce((SELECT at FROM marks WHERE name = :name), '-infinity'),
+            coalesce((SELECT token FROM marks WHERE name = :name), 0))
+      AND a.ended_at < lockstep_now() - :settled
+    ORDER BY a.ended_at, a.token LIMIT :limit
+""")
+
+MOVE_MARK = text("""
+    INSERT INTO marks (name, at, token) VALUES (:name, :at, :token)
+    ON CONFLICT (name) DO UPDATE SET at = excluded.at, token = excluded.token
+""")
+
+ADD_TO_TALLY = text("""
+    INSERT INTO attempt_tallies AS t (pool, kind, outcome, attempts, seconds, gpu_seconds)
+    VALUES (:pool, :kind, :outcome, :attempts, :seconds, :gpu_seconds)
+    ON CONFLICT (pool, kind, outcome) DO UPDATE SET attempts = t.attempts + excluded.attempts,
+        seconds = t.seconds + excluded.seconds, gpu_seconds = t.gpu_seconds + excluded.gpu_seconds
+""")
+
+COSTS = text("SELECT key, samples, log_mean FROM cost_estimates WHERE key = ANY (:keys)").bindparams(
+    bindparam("keys", type_=ARRAY(Text()))
+)
+
+KEEP_COST = text("""
+    INSERT INTO cost_estimates (key, samples, log_mean) VALUES (:key, :samples, :log_mean)
+    ON CONFLICT (key) DO UPDATE SET samples = excluded.samples, log_mean = excluded.log_mean
+""")
+
+CALIBRATION = text("""
+    SELECT samples, median_log, high_log, within_median, within_high FROM start_calibrations WHERE pool = :pool
+""")
+
+KEEP_CALIBRATION = text("""
+    INSERT INTO start_calibrations (pool, samples, median_log, high_log, within_median, within_high)
+    VALUES (:pool, :samples, :median_log, :high_log, :within_median, :within_high)
+    ON CONFLICT (pool) DO UPDATE SET samples = excluded.samples, median_log = excluded.median_log,
+        high_log = excluded.high_log, within_median = excluded.within_median, within_high = excluded.within_high
 """)

@@ -5,6 +5,27 @@ What a job writes lies under its fencing token, so two attempts never share a ke
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
+_OF_JOB = re.compile(r"jobs/(?P<job_id>[^/]+)/(?P<token>\d{1,18})/.+")
+_UPLOAD = re.compile(r"tenants/[^/]+/files/[^/]+")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose an object is: an attempt's of a job, or else an upload's."""
+
+    job_id: str | None = None
+    token: int | None = None
+
+
+def owner(key: str) -> Owner | None:
+    """Whose object lies under the key; None if none of ours does."""
+    if found := _OF_JOB.fullmatch(key):
+        return Owner(found["job_id"], int(found["token"]))
+    return Owner() if _UPLOAD.fullmatch(key) else None
+
 
 def upload(tenant_id: str, file_id: str) -> str:
     """A file a customer uploaded."""

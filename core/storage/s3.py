@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _CHUNK = 1024 * 1024
+_MOST_DELETED = 1000  # by one request, as S3 has it
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class StoredObject:
     key: str
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What lies there, and since when."""
+
+    key: str
+    modified_at: datetime
 
 
 class ObjectMissing(Exception):
@@ -115,6 +125,23 @@ class ObjectStore:
         """Remove the object, if it is there."""
         with _translated(key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove these objects, those that are there."""
+        for start in range(0, len(keys), _MOST_DELETED):
+            some = keys[start : start + _MOST_DELETED]
+            with _translated(some[0]):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                raise _unavailable(some[0], RuntimeError(f"{len(errors)} objects were not removed"))
+
+    def list_page(self, *, after: str, limit: int) -> list[ListedObject]:
+        """Objects in the order of their keys, from the one after ``after``; at most a thousand."""
+        with _translated(after):
+            answer = self._client.list_objects_v2(Bucket=self._bucket, StartAfter=after, MaxKeys=limit)
+        return [ListedObject(found["Key"], found["LastModified"]) for found in answer.get("Contents", ())]
 
     def is_reachable(self) -> bool:
         """Whether the store answers for this bucket."""

@@ -18,12 +18,23 @@ class Caller:
     tenant_id: str
     key_id: str
     scopes: frozenset[str]
+    is_operator: bool = False
     rate: RateStanding | None = None  # none: no limit
 
+    def may(self, scope: str) -> bool:
+        """Whether the key has the scope; ``admin`` includes every other."""
+        return bool(self.scopes & {scope, "admin"})
+
     def require(self, scope: str) -> None:
-        """Raise Forbidden unless the key has the scope; ``admin`` includes every other."""
-        if not self.scopes & {scope, "admin"}:
+        """Raise Forbidden unless the key has the scope."""
+        if not self.may(scope):
             raise Forbidden(f"This needs the scope {scope!r}; the key has {', '.join(sorted(self.scopes)) or 'none'}.")
+
+    def require_operator(self) -> None:
+        """Raise Forbidden unless this is an operator's key: one with the scope ``admin`` of a tenant of operators."""
+        self.require("admin")
+        if not self.is_operator:
+            raise Forbidden("This is for operators of the deployment.")
 
 
 async def authenticate(connection: AsyncConnection, key: str, policy: RatePolicy) -> Caller:
@@ -38,4 +49,4 @@ async def authenticate(connection: AsyncConnection, key: str, policy: RatePolicy
     if row is None:
         raise Unauthenticated("The API key is unknown or revoked.")
     rate = RateStanding(policy, row.taken, row.full_in) if policy.quota else None
-    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), rate)
+    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), row.is_operator, rate)

@@ -14,11 +14,21 @@ class Tenant(Base):
     """An organisation: everything else belongs to one."""
 
     __tablename__ = "tenants"
-    __table_args__ = (CheckConstraint("safety IN ('off', 'flag', 'block')", name="safety"),)
+    __table_args__ = (
+        CheckConstraint("safety IN ('off', 'flag', 'block')", name="safety"),
+        CheckConstraint("keep_jobs_days >= 0", name="keep_jobs_days"),
+        CheckConstraint("keep_events_days >= 0", name="keep_events_days"),
+        CheckConstraint("keep_files_days >= 0", name="keep_files_days"),
+    )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
     name: Mapped[str]
     safety: Mapped[str] = mapped_column(server_default=text("'off'"))  # a SafetyPolicy
+    is_operator: Mapped[bool] = mapped_column(server_default=text("false"))  # its administrators run the deployment
+    # How long its things are kept; none: as the settings have it, 0: for ever.
+    keep_jobs_days: Mapped[int | None]
+    keep_events_days: Mapped[int | None]
+    keep_files_days: Mapped[int | None]
     created_at: Mapped[CreatedAt]
 
 

@@ -39,9 +39,25 @@ def create_key(session: Session, tenant_id: str, name: str, scopes: frozenset[st
     return key
 
 
+def make_operator(session: Session, tenant_id: str, *, is_operator: bool = True) -> None:
+    """Let a tenant's administrators run the deployment, or no longer; raises NotFound."""
+    _get(session, tenant_id).is_operator = is_operator
+
+
 def set_safety(session: Session, tenant_id: str, policy: SafetyPolicy) -> None:
     """From the next batch on, judge the tenant's pictures by this policy; raises NotFound."""
     _get(session, tenant_id).safety = policy
+
+
+def set_retention(
+    session: Session, tenant_id: str, *, jobs: int | None = None, events: int | None = None, files: int | None = None
+) -> None:
+    """How many days the tenant's ended jobs, its events and what its jobs made are kept; raises NotFound.
+
+    0 keeps for ever, None as the settings have it.
+    """
+    tenant = _get(session, tenant_id)
+    tenant.keep_jobs_days, tenant.keep_events_days, tenant.keep_files_days = jobs, events, files
 
 
 def _get(session: Session, tenant_id: str) -> Tenant:

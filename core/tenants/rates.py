@@ -44,10 +44,9 @@ class RateStanding:
 
     @property
     def next_in(self) -> timedelta:
-        """How long until the bucket has a token more than now."""
+        """How long until the bucket has a token."""
         token = RatePolicy.period / self.policy.quota
-        until_left = RatePolicy.period - token * (self.left + 1)
-        return max(timedelta(0), self.full_in - until_left)
+        return max(timedelta(0), self.full_in - (RatePolicy.period - token))
 
     def as_header(self) -> str:
         """For ``RateLimit``, by the same draft."""

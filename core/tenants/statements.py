@@ -11,7 +11,7 @@ from core.tenants.models import Tenant
 # The one look across tenants: a function of the owner, for nobody's tenant is known before its key is.
 # With it, a token is taken from one of the tenant's buckets: one round trip for both.
 RESOLVE_API_KEY = text("""
-    SELECT k.key_id, k.tenant_id, k.scopes, coalesce(t.taken, true) AS taken, t.full_in
+    SELECT k.key_id, k.tenant_id, k.scopes, k.is_operator, coalesce(t.taken, true) AS taken, t.full_in
     FROM resolve_api_key(:sha256) k
     LEFT JOIN LATERAL take_token(k.tenant_id, :policy, :quota, :period) t ON :quota > 0
 """).bindparams(

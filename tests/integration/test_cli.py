@@ -69,6 +69,17 @@ def test_a_tenant_gets_a_safety_policy(deployment: dict[str, str], postgres_url:
     engine.dispose()
 
 
+def test_a_tenant_gets_times_of_its_own(deployment: dict[str, str], postgres_url: URL) -> None:
+    tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
+    told = _run(deployment, "admin", "set-retention", tenant, "--jobs", "7", "--files", "0")
+    assert _find(r"kept: (.*)", told) == "jobs 7 days, events as usual, files for ever"
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection:
+        statement = text("SELECT keep_jobs_days, keep_events_days, keep_files_days FROM tenants WHERE id = :id")
+        assert tuple(connection.execute(statement, {"id": tenant}).one()) == (7, None, 0)
+    engine.dispose()
+
+
 def test_migrating_a_database_that_is_up_to_date_does_nothing(deployment: dict[str, str]) -> None:
     assert _run(deployment, "migrate").output == ""
 

@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 from core.db.engine import bind_tenant, sync_engine
 from core.db.tables import METADATA
 
-SHARED = {"pools", "workers"}  # nobody's
+SHARED = {
+    "pools",
+    "workers",
+    "cost_estimates",
+    "start_calibrations",
+    "marks",
+    "attempt_tallies",
+    "invariant_looks",
+}  # nobody's; fmt: skip
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
 INSERTABLE = [
     "concepts",
@@ -49,6 +57,10 @@ def full(deployment, owner, belongings):
     owner.generate("a cat")  # it waits in `ready`
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sched_notes (pool, tenant_id) VALUES ('gpu', %s)", (owner.id,))
+        connection.exec_driver_sql(
+            "INSERT INTO audit_log (id, tenant_id, actor, action, object_id) VALUES ('aud_1', %s, 'a', 'b', 'c')",
+            (owner.id,),
+        )
     return deployment
 
 

@@ -25,20 +25,23 @@ from core.catalog.registration import register
 from core.config import Settings
 from core.db.engine import sync_engine
 from core.logging import configure_logging
+from core.storage.s3 import ObjectStore
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import cleaner, families, forgetter, promoter, reaper
+from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper, watcher
+from workers.maintain.cleaner import Cleaner, Kept
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
 from workers.maintain.sender import open_sender
+from workers.maintain.sweeper import Sweeper
 from workers.maintain.wakeup import WakeListener
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_THREADS = 8  # more than there are loops that wait for Postgres or the broker
+_THREADS = 12  # more than there are loops that wait for Postgres or the broker
 
 log = structlog.get_logger()
 
@@ -73,6 +76,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
     engine = sync_engine(settings.worker_dsn)
     celery = create_app(settings)
     sessions = sessionmaker(engine)
+    store = ObjectStore.from_settings(settings)
     wakeups = WakeListener(settings.worker_dsn)
     try:
         await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
@@ -80,14 +84,25 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
             ringer = Ringer(sessions, partial(ring, celery))
             call = partial(asyncio.to_thread, ringer.run_once)
             reap = partial(reaper.run_once, sessions, jitter=random.random)
+            preempt = partial(
+                preemptor.run_once,
+                sessions,
+                least=timedelta(seconds=settings.preempt_after_seconds),
+                most=settings.preempt_most,
+            )
             yield (
                 Loop("ringer", timedelta(seconds=0.1), call, rest=wakeups.rest, is_routine=True),
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
                 _loop("reaper", 1, reap),
+                _loop("expirer", 1, partial(expirer.run_once, sessions)),
+                _loop("preemptor", 1, preempt),
                 _loop("families", 1, partial(families.run_once, sessions)),
+                _loop("learner", 10, partial(learner.run_once, sessions), is_routine=True),
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
-                _loop("cleaner", 60, partial(cleaner.run_once, sessions)),
+                _loop("cleaner", 60, Cleaner(sessions, store, Kept.of(settings)).run_once),
+                _loop("sweeper", 300, Sweeper(sessions, store).run_once),
+                _loop("watcher", 60, partial(watcher.run_once, sessions)),
             )
     finally:
         await wakeups.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -16,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lockstep import cli_money
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
-from lockstep.models import Event, Generation, Job
+from lockstep.jobs import JobFilter
+from lockstep.models import BulkResult, Event, Generation, Job
 from lockstep.resources import JobsOf
 
 app = typer.Typer(
@@ -31,6 +34,8 @@ jobs = typer.Typer(help="Look at jobs and cancel them.", no_args_is_help=True)
 concepts = typer.Typer(help="What was learned, and files of it.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 app.add_typer(concepts, name="concepts")
+for command in (cli_money.usage, cli_money.limits, cli_money.budget):
+    app.command()(command)
 
 J = TypeVar("J", bound=Job)
 Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]
@@ -180,11 +185,72 @@ def watch(job_id: str) -> None:
 
 
 @jobs.command()
+def why(job_id: str) -> None:
+    """Say why a job waits, and when it may start."""
+    with Lockstep() as lockstep:
+        told = lockstep.jobs.why(job_id)
+    typer.echo(f"{told.reason}: {told.detail}")
+    if told.position is not None:
+        typer.echo(f"place {told.position} among yours, about {told.jobs_ahead} jobs ahead")
+    if told.starts_in is not None:
+        typer.echo(f"likely within {told.starts_in.p50:.0f} s, almost surely within {told.starts_in.p90:.0f} s")
+    elif told.unblocked_by is not None:
+        typer.echo(f"unblocked by: {told.unblocked_by}")
+
+
+@jobs.command()
 def cancel(job_id: str) -> None:
     """Cancel a job."""
     with Lockstep() as lockstep:
         job = lockstep.jobs.cancel(job_id)
         typer.echo(f"{job.id} {job.state if job.is_terminal else 'will stop'}")
+
+
+Kind = Annotated[str | None, typer.Option(help="Only jobs of this kind.")]
+State = Annotated[str | None, typer.Option(help="Only jobs in this state.")]
+OfModel = Annotated[str | None, typer.Option(help="Only jobs of this model.")]
+Since = Annotated[datetime | None, typer.Option(help="Only jobs accepted then or later.")]
+Before = Annotated[datetime | None, typer.Option(help="Only jobs accepted before.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
+
+
+@jobs.command()
+def retry(job_id: str) -> None:
+    """Try a job again that failed, was canceled or expired."""
+    with Lockstep() as lockstep:
+        typer.echo(lockstep.jobs.retry(job_id).id)
+
+
+@jobs.command()
+def cancel_many(
+    *,
+    kind: Kind = None,
+    state: State = None,
+    model: OfModel = None,
+    since: Since = None,
+    before: Before = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Cancel every job of a filter."""
+    chosen = _chosen(kind, state, model, since, before)
+    with Lockstep() as lockstep:
+        _deal(partial(lockstep.jobs.cancel_many, **chosen), "canceled", dry_run=dry_run)
+
+
+@jobs.command()
+def retry_many(
+    *,
+    kind: Kind = None,
+    state: State = None,
+    model: OfModel = None,
+    since: Since = None,
+    before: Before = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Try every job of a filter again that did not succeed and was not tried again yet."""
+    chosen = _chosen(kind, state, model, since, before)
+    with Lockstep() as lockstep:
+        _deal(partial(lockstep.jobs.retry_many, **chosen), "tried again", dry_run=dry_run)
 
 
 @concepts.command("list")
@@ -221,6 +287,32 @@ def import_concept(
     """Make a concept, or a version of one, from a concept file."""
     with Lockstep() as lockstep:
         typer.echo(lockstep.concepts.import_file(file, concept=name, base_model=base_model).id)
+
+
+def _chosen(
+    kind: str | None, state: str | None, model: str | None, since: datetime | None, before: datetime | None
+) -> JobFilter:
+    """The filter; times that were typed without a zone are local ones."""
+    return {
+        "kind": kind,
+        "state": state,
+        "model": model,
+        "created_after": None if since is None else since.astimezone(),
+        "created_before": None if before is None else before.astimezone(),
+    }
+
+
+def _deal(act: Callable[..., BulkResult], done: str, *, dry_run: bool) -> None:
+    """Call again while there are more and some of them can be dealt with; say what became of all."""
+    count, has_more = 0, True
+    while has_more:
+        told = act(dry_run=dry_run)
+        count += told.count
+        has_more = told.has_more and told.count > 0 and not dry_run
+        for refusal in told.refused:
+            typer.echo(f"{refusal.id}: {refusal.message}", err=True)
+    more = " or more" if dry_run and told.has_more else ""
+    typer.echo(f"{count}{more} {'would be ' if dry_run else ''}{done}")
 
 
 def _values(typed: str | None) -> list[float] | None:

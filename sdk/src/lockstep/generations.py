@@ -15,7 +15,8 @@ class Drawing(TypedDict, total=False):
     ``concepts`` are only needed to rename a concept or to change how it takes part, as in
     ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``format`` is ``"png"`` or ``"webp"``, and ``quality`` that of a
     WebP that may lose detail for a smaller file. ``metadata=False`` keeps what was asked for, such as the prompt, out
-    of the pictures' files.
+    of the pictures' files. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs. ``quote`` is
+    the id of a quote for the request.
     """
 
     concepts: Sequence[Mapping[str, Any]]
@@ -28,6 +29,8 @@ class Drawing(TypedDict, total=False):
     format: str | None
     quality: int | None
     metadata: bool | None
+    priority: str | None
+    quote: str | None
 
 
 class Generations(JobsOf[Generation]):
@@ -43,16 +46,20 @@ class Generations(JobsOf[Generation]):
         n: int | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        cancel_after: int | str | None = None,
         **drawing: Unpack[Drawing],
     ) -> Generation:
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
-        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``. ``wait`` asks the server to hold its
-        answer for up to that many seconds (55 at most), until the job has ended.
+        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``, ``priority``, ``quote``. ``wait`` asks
+        the server to hold its answer for up to that many seconds (55 at most), until the job has ended.
+        ``cancel_after`` is how long the job is wanted: seconds, or a duration such as ``"5m"``.
         """
         body = _body(prompt, drawing) | {"n": n}
-        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, wait=wait)
+        answer = self._transport.post(
+            self._path, body, idempotency_key=idempotency_key, wait=wait, cancel_after=cancel_after
+        )
         return Generation.model_validate(answer.json())
 
     def sweep(

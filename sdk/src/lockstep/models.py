@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -95,11 +95,33 @@ class Job(Resource):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    retry_of: str | None = None
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing can follow."""
         return self.state in _TERMINAL
+
+
+class Refusal(Resource):
+    """A job that was not tried again, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class BulkResult(Resource):
+    """What became of the oldest jobs of a filter: ``ids`` of those canceled, of the new ones, or in a dry run of those
+    that it would be. ``has_more``: another call deals with the next.
+    """
+
+    dry_run: bool
+    count: int
+    ids: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+    has_more: bool
 
 
 class TrainingResult(Resource):
@@ -179,6 +201,98 @@ class Generation(Job):
 
     reproduces: str | None = None
     result: GenerationResult | None = None
+
+
+class StartEstimate(Resource):
+    """By when half, and nine tenths, of such jobs have started: seconds from now."""
+
+    p50: float
+    p90: float
+
+
+class Why(Resource):
+    """Why a job waits: a code, the reason in words, and what would let it start.
+
+    ``position`` counts its tenant's own jobs from 1; ``starts_in`` is None where nobody can know.
+    """
+
+    reason: str
+    detail: str
+    unblocked_by: str | None = None
+    position: int | None = None
+    jobs_ahead: int | None = None
+    tenants_ahead: int | None = None
+    starts_in: StartEstimate | None = None
+
+
+class Budget(Resource):
+    """What a tenant, or one of its API keys, may spend; no ``limit``: anything."""
+
+    api_key_id: str | None = None
+    limit: float | None = None
+    period: str
+    period_start: datetime | None = None
+    hard: bool
+    spent: float
+    reserved: float
+    left: float | None = None
+
+
+class Quote(Resource):
+    """The most that one request will cost, if it names the quote before that expires."""
+
+    id: str
+    kind: str
+    gpu_seconds: float
+    created_at: datetime
+    expires_at: datetime
+
+
+class Used(Resource):
+    """Jobs that ended and what was charged for them, of one group."""
+
+    day: date | None = None
+    kind: str | None = None
+    model: str | None = None
+    api_key: str | None = None
+    jobs: int
+    gpu_seconds: float
+
+
+class Usage(Resource):
+    """What was used on some days."""
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    data: tuple[Used, ...] = ()
+    has_more: bool
+    total: Used
+
+
+class RateLimit(Resource):
+    """How many requests are served in a window, and how many of them are left at this moment."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    left: int
+
+
+class Cap(Resource):
+    """The most of something there may be; no ``limit``: as much as you like."""
+
+    limit: int | None = None
+    used: int
+
+
+class Limits(Resource):
+    """What holds for an API key."""
+
+    rates: tuple[RateLimit, ...] = ()
+    jobs: Cap
+    tenant_max_running: int
+    stored_bytes: Cap
+    budgets: tuple[Budget, ...] = ()
 
 
 class Event(Resource):

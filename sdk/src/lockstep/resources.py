@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -20,18 +20,21 @@ from lockstep.models import (
     Resource,
     Training,
     WebhookEndpoint,
+    Why,
 )
-from lockstep.transport import Transport
+from lockstep.transport import Params, Transport
 
 R = TypeVar("R", bound=Resource)
 J = TypeVar("J", bound=Job)
 
 
-class _Resources:
+class Resources:
+    """Base of every resource."""
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def _page(self, path: str, of: type[R], params: Mapping[str, str | int | None]) -> Page[R]:
+    def _page(self, path: str, of: type[R], params: Params) -> Page[R]:
         answer = self._transport.get(path, params).json()
         return Page(
             data=tuple(of.model_validate(item) for item in answer["data"]),
@@ -41,7 +44,7 @@ class _Resources:
         )
 
 
-class Files(_Resources):
+class Files(Resources):
     """Pictures and concept files that were uploaded, and what jobs produced."""
 
     def upload(
@@ -65,7 +68,7 @@ class Files(_Resources):
         return self._transport.get(f"/v1/files/{file_id}/content").content
 
 
-class Concepts(_Resources):
+class Concepts(Resources):
     """What trainings have learned, here or elsewhere."""
 
     def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Concept]:
@@ -98,7 +101,7 @@ class Concepts(_Resources):
         return Concept.model_validate(answer.json())
 
 
-class Models(_Resources):
+class Models(Resources):
     """Base models and students that jobs can name."""
 
     def list(self) -> Page[Model]:
@@ -106,7 +109,7 @@ class Models(_Resources):
         return self._page("/v1/models", Model, {})
 
 
-class JobsOf(_Resources, Generic[J]):
+class JobsOf(Resources, Generic[J]):
     """What can be done with jobs of one kind, or of any."""
 
     _path: ClassVar[str]
@@ -123,6 +126,10 @@ class JobsOf(_Resources, Generic[J]):
     def cancel(self, job_id: str) -> J:
         """End a queued job, or ask the worker of a running one to stop."""
         return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/cancel").json())
+
+    def why(self, job_id: str) -> Why:
+        """Say why a job waits, what would let it start, and when it may."""
+        return Why.model_validate(self._transport.get(f"/v1/jobs/{job_id}/why").json())
 
     def events(self, job_id: str, *, after: str | None = None, timeout: float | None = None) -> Iterator[Event]:
         """The job's events as they happen, from the first (or the one after ``after``, an event's id) to the last.
@@ -166,13 +173,6 @@ class PausableJobsOf(JobsOf[J]):
         return self._kind.model_validate(self._transport.post(f"{self._path}/{job_id}/resume").json())
 
 
-class Jobs(JobsOf[Job]):
-    """Jobs of every kind."""
-
-    _path = "/v1/jobs"
-    _kind = Job
-
-
 class Trainings(PausableJobsOf[Training]):
     """Jobs that learn a concept from pictures."""
 
@@ -191,13 +191,17 @@ class Trainings(PausableJobsOf[Training]):
         seed: int | None = None,
         flip: bool | None = None,
         continue_from: int | None = None,
+        priority: str | None = None,
+        quote: str | None = None,
         idempotency_key: str | None = None,
+        cancel_after: int | str | None = None,
     ) -> Training:
         """Learn the thing in the pictures (``images``: ids of files) under the name ``concept``.
 
         ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
-        ``continue_from`` is a version to go on from: its pictures are learned from as well. What is left out, the
-        server decides.
+        ``continue_from`` is a version to go on from: its pictures are learned from as well. ``priority`` (``"low"``,
+        ``"normal"``, ``"high"``) orders your own jobs. ``cancel_after`` is how long it is wanted: seconds, or a
+        duration such as ``"1h30m"``, and ``quote`` the id of a quote for it. What is left out, the server decides.
         """
         body = {
             "concept": concept,
@@ -209,8 +213,11 @@ class Trainings(PausableJobsOf[Training]):
             "seed": seed,
             "flip": flip,
             "continue_from": continue_from,
+            "priority": priority,
+            "quote": quote,
         }
-        return Training.model_validate(self._transport.post(self._path, body, idempotency_key=idempotency_key).json())
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+        return Training.model_validate(answer.json())
 
 
 class Distillations(PausableJobsOf[Distillation]):
@@ -229,12 +236,14 @@ class Distillations(PausableJobsOf[Distillation]):
         steps: int | None = None,
         seed: int | None = None,
         idempotency_key: str | None = None,
+        cancel_after: int | str | None = None,
         **settings: Any,
     ) -> Distillation:
         """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
 
         ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
-        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``.
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``priority``, ``quote``. ``cancel_after`` is
+        how long it is wanted.
         """
         body = {
             "name": name,
@@ -245,11 +254,11 @@ class Distillations(PausableJobsOf[Distillation]):
             "seed": seed,
             **settings,
         }
-        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key)
+        answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         return Distillation.model_validate(answer.json())
 
 
-class WebhookEndpoints(_Resources):
+class WebhookEndpoints(Resources):
     """Addresses that events are sent to."""
 
     def create(self, *, url: str, name: str | None = None, event_types: Sequence[str] = ()) -> WebhookEndpoint:
@@ -271,7 +280,7 @@ class WebhookEndpoints(_Resources):
         self._transport.delete(f"/v1/webhook_endpoints/{endpoint_id}")
 
 
-class Events(_Resources):
+class Events(Resources):
     """Everything that happened, for whoever may have missed a webhook."""
 
     def list(self, *, job: str | None = None, limit: int | None = None, after: str | None = None) -> Page[Event]:

@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ import httpx
 from lockstep.errors import ConnectionFailed, LockstepError, error_from
 from lockstep.retry import RetryPolicy
 
-Params = Mapping[str, str | int | None]
+Params = Mapping[str, str | int | Sequence[str] | None]
 File = tuple[str, bytes]  # name and content
 
 
@@ -42,6 +42,10 @@ class Transport:
         """Read something."""
         return self._call("GET", path, params=_given(params))
 
+    def put(self, path: str, json: Mapping[str, Any]) -> httpx.Response:
+        """Set something; whoever repeats it sets the same."""
+        return self._call("PUT", path, json=dict(json))
+
     def delete(self, path: str) -> httpx.Response:
         """Remove something."""
         return self._call("DELETE", path)
@@ -54,6 +58,7 @@ class Transport:
         file: File | None = None,
         idempotency_key: str | None = None,
         wait: int | None = None,
+        cancel_after: int | str | None = None,
         repeat: bool = True,
     ) -> httpx.Response:
         """Make something; with a ``file``, by a form. Every try carries the same idempotency key.
@@ -63,6 +68,8 @@ class Transport:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait is not None:
             headers["Prefer"] = f"wait={wait}"
+        if cancel_after is not None:
+            headers["Cancel-After"] = str(cancel_after)
         body = {"data": _given(json), "files": {"file": file}} if file is not None else {"json": _given(json)}
         return self._call("POST", path, repeat=repeat, headers=headers, **body)
 

@@ -51,10 +51,26 @@ SCOPES_OF = [
     ("GET", "/v1/jobs", "read"),
     ("GET", "/v1/jobs/job_x", "read"),
     ("GET", "/v1/jobs/job_x/events", "read"),
+    ("GET", "/v1/jobs/job_x/why", "read"),
     ("GET", "/v1/events", "read"),
     ("GET", "/v1/webhook_endpoints", "read"),
     ("GET", "/v1/webhook_endpoints/we_x", "read"),
     ("GET", "/v1/webhook_endpoints/we_x/deliveries", "read"),
+]
+OF_OPERATORS = [
+    ("GET", "/metrics"),
+    ("GET", "/v1/admin/pools"),
+    ("PATCH", "/v1/admin/pools/{pool}"),
+    ("GET", "/v1/admin/pools/{pool}/tenants"),
+    ("PATCH", "/v1/admin/pools/{pool}/tenants/{tenant_id}"),
+    ("PATCH", "/v1/admin/models/{model_id}"),
+    ("PATCH", "/v1/admin/api_keys/{api_key_id}"),
+    ("GET", "/v1/admin/workers"),
+    ("PATCH", "/v1/admin/workers/{worker_id}"),
+    ("GET", "/v1/admin/jobs"),
+    ("PATCH", "/v1/admin/jobs/{job_id}"),
+    ("POST", "/v1/admin/jobs/{job_id}/cancel"),
+    ("GET", "/v1/admin/audit"),
 ]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations": {"json": {"prompt": "a cat"}},
@@ -96,15 +112,20 @@ def test_each_route_takes_a_key_with_its_scope_and_no_other(keyring, method, pat
         assert send(keyring[allowed], method, path).status_code not in {401, 403}
 
 
+@pytest.mark.parametrize(("method", "path"), OF_OPERATORS)
+def test_what_is_for_operators_takes_no_customer_s_key(keyring, method, path):
+    refused(keyring["admin"].request(method, path, json={"paused": True}), 403, "forbidden")
+
+
 def test_every_route_is_covered_by_that(url):
     document = httpx.get(f"{url}/openapi.json", verify=False).json()
     open_to_all = {("GET", "/healthz"), ("GET", "/readyz")}
-    by_kind_of_job = {("POST", "/v1/jobs/{job_id}/cancel")}
+    by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
     pattern |= {"we_x": "{endpoint_id}"}
     covered = {(m, "/".join(pattern.get(part, part) for part in path.split("/"))) for m, path, _ in SCOPES_OF}
-    assert documented == covered | open_to_all | by_kind_of_job
+    assert documented == covered | set(OF_OPERATORS) | open_to_all | by_kind_of_job
 
 
 def test_a_job_is_canceled_by_a_key_that_could_have_made_it(acme):

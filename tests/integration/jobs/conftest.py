@@ -22,7 +22,7 @@ from core.jobs import execution, submission
 from core.jobs.distilling import DistillationRequest, accept_distillation
 from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.models import Job
-from core.jobs.params import GenerationParams
+from core.jobs.params import GenerationParams, TrainingParams
 from core.jobs.recovery import promote
 from core.jobs.states import JobState
 from core.jobs.submission import QueueLimits
@@ -64,18 +64,35 @@ class Queue:
         *,
         priority: Priority = Priority.NORMAL,
         api_key_id: str | None = None,
+        cancel_after: timedelta | None = None,
         **changes: Any,
     ) -> list[str]:
         values = {"prompt": "a cat", "steps": 50, "guidance": 3, "n": 1, "seed": 1, "width": 64, "height": 64}
         params = GenerationParams.model_validate({"model_id": self.model_id} | values | changes)
 
-        limits = replace(LIMITS, priority=priority, api_key_id=api_key_id)
+        limits = replace(LIMITS, priority=priority, api_key_id=api_key_id, cancel_after=cancel_after)
 
         async def submit_all(session: AsyncSession) -> list[str]:
             jobs = [await submission.submit(session, tenant_id, params, limits=limits) for _ in range(count)]
             return [job.id for job in jobs]
 
         return asyncio.run(self._as_api(tenant_id, submit_all))
+
+    def train(self, tenant_id: str, *, name: str = "tom") -> str:
+        """A training that waits."""
+        concept = {"i": f"cpt_{name}", "t": tenant_id, "n": name, "m": self.model_id}
+        with self.sessions.begin() as session:
+            session.execute(
+                text("INSERT INTO concepts (id, tenant_id, name, superclass, model_id) VALUES (:i, :t, :n, 'cat', :m)"),
+                concept,
+            )
+        values = {"concept_id": concept["i"], "concept_name": name, "superclass": "cat", "model_id": self.model_id}
+        params = TrainingParams.model_validate({**values, "file_ids": ["file_1"], "key_lock": "local", "seed": 1})
+
+        async def submit(session: AsyncSession) -> str:
+            return (await submission.submit(session, tenant_id, params, limits=LIMITS)).id
+
+        return asyncio.run(self._as_api(tenant_id, submit))
 
     def distil(self, tenant_id: str, *, name: str = "swift", pairs: int = 130) -> tuple[str, list[str]]:
         """A distillation and the jobs that were made for it."""

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from core.budgets.statements import MISMATCHES
+from core.control.expiring import expire
 from core.jobs import execution
 from core.jobs.execution import Ending, Return
 from core.jobs.recovery import reap
@@ -126,6 +127,16 @@ def test_a_job_that_is_canceled_on_its_way_is_charged_up_to_there(queue):
     queue.cancel(tenant, job_id)
     end(queue, job, JobState.CANCELED, 0.5)
     assert entries(queue, job_id)[1:] == [("settle", -COST_MS, 500)]
+    assert mismatches(queue) == []
+
+
+def test_a_job_that_expires_in_the_queue_costs_nothing_whatever_was_used_before(queue, later):
+    (job_id,) = queue.submit(queue.tenant(), cancel_after=timedelta(minutes=1))
+    (job,) = queue.claim()
+    give_back(queue, job, AttemptOutcome.RETURNED, 2.0)
+    with later(timedelta(minutes=2)) as session, session.begin():
+        assert expire(session).expired == 1
+    assert entries(queue, job_id)[1:] == [("release", -COST_MS, 0)]
     assert mismatches(queue) == []
 
 

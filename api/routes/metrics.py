@@ -1,0 +1,102 @@
+"""`/metrics`: what Postgres knows, in Prometheus' text format. Labels are pools, kinds, outcomes and states: few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from api.dependencies import OperatorSession
+from core.operations.figures import Figures, figures
+
+router = APIRouter(tags=["Operations"])
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Told:
+    """A collector of figures that were read already."""
+
+    def __init__(self, told: Figures) -> None:
+        self._told = told
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        yield from _of_pools(self._told)
+        yield from _of_attempts(self._told)
+        yield from _of_estimates(self._told)
+        yield _of_invariants(self._told)
+        yield GaugeMetricFamily(
+            "lockstep_deliveries_pending",
+            "Webhook deliveries that are owed, up to 10,000.",
+            self._told.deliveries.pending,
+        )
+        yield GaugeMetricFamily(
+            "lockstep_delivery_lag_seconds",
+            "How long the first due delivery is overdue.",
+            float(self._told.deliveries.lag),
+        )
+
+
+def _of_pools(told: Figures) -> Iterator[Metric]:
+    queued = GaugeMetricFamily("lockstep_jobs_queued", "Jobs that could be claimed, up to 10,000.", labels=["pool"])
+    running = GaugeMetricFamily("lockstep_jobs_running", "Jobs that a worker holds, up to 10,000.", labels=["pool"])
+    oldest = GaugeMetricFamily(
+        "lockstep_oldest_wait_seconds", "How long the first job of a tenant whose turn may come waits.", labels=["pool"]
+    )
+    paused = GaugeMetricFamily("lockstep_pool_paused", "1 where an operator has paused the pool.", labels=["pool"])
+    workers = GaugeMetricFamily("lockstep_workers", "Workers that live, by state.", labels=["pool", "state"])
+    for pool in told.pools:
+        queued.add_metric([pool.name], pool.queued)
+        running.add_metric([pool.name], pool.running)
+        oldest.add_metric([pool.name], float(pool.oldest_wait or 0))
+        paused.add_metric([pool.name], float(pool.paused_at is not None))
+    for row in told.workers:
+        workers.add_metric([row.pool, row.state], row.workers)
+    yield from (queued, running, oldest, paused, workers)
+
+
+def _of_attempts(told: Figures) -> Iterator[Metric]:
+    labels = ["pool", "kind", "outcome"]
+    attempts = CounterMetricFamily("lockstep_attempts", "Attempts that ended, by how.", labels=labels)
+    seconds = CounterMetricFamily("lockstep_attempt_seconds", "How long those attempts took.", labels=labels)
+    gpu = CounterMetricFamily("lockstep_gpu_seconds", "GPU-seconds of the jobs that ended with them.", labels=labels)
+    for row in told.tallies:
+        named = [row.pool, row.kind, row.outcome]
+        attempts.add_metric(named, row.attempts)
+        seconds.add_metric(named, row.seconds)
+        gpu.add_metric(named, row.gpu_seconds)
+    yield from (attempts, seconds, gpu)
+
+
+def _of_estimates(told: Figures) -> Iterator[Metric]:
+    samples = CounterMetricFamily(
+        "lockstep_start_estimates", "Starts that were compared with their estimate.", labels=["pool"]
+    )
+    kept = CounterMetricFamily(
+        "lockstep_start_estimates_kept", "Starts no later than their estimate.", labels=["pool", "quantile"]
+    )
+    for row in told.calibrations:
+        samples.add_metric([row.pool], row.samples)
+        kept.add_metric([row.pool, "0.5"], row.within_median)
+        kept.add_metric([row.pool, "0.9"], row.within_high)
+    yield from (samples, kept)
+
+
+def _of_invariants(told: Figures) -> Metric:
+    broken = GaugeMetricFamily(
+        "lockstep_invariant_broken", "How many broke it when maintenance last looked.", labels=["invariant"]
+    )
+    for row in told.invariants:
+        broken.add_metric([row.name], row.broken)
+    return broken
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(session: OperatorSession) -> Response:
+    """Tell the figures of all pools, to an operator's key. They come from Postgres: a restart changes none of them."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Told(await figures(session)))
+    return Response(generate_latest(registry), media_type=_TEXT)

@@ -1,0 +1,1 @@
+"""What must always hold between the tables, as queries that return whatever breaks it."""

@@ -1,0 +1,36 @@
+"""The figures that metrics tell: what stands now, and what was counted since the beginning. Bounded reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.operations import statements
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Rows of each kind, by pool where there is one."""
+
+    pools: Sequence[Row[Any]]
+    workers: Sequence[Row[Any]]
+    tallies: Sequence[Row[Any]]
+    calibrations: Sequence[Row[Any]]
+    invariants: Sequence[Row[Any]]
+    deliveries: Row[Any]
+
+
+async def figures(session: AsyncSession) -> Figures:
+    """Read them all, in one transaction's snapshots."""
+    return Figures(
+        pools=(await session.execute(statements.POOLS, {"most": statements.MOST_COUNTED})).all(),
+        workers=(await session.execute(statements.WORKER_COUNTS)).all(),
+        tallies=(await session.execute(statements.TALLIES)).all(),
+        calibrations=(await session.execute(statements.CALIBRATIONS)).all(),
+        invariants=(await session.execute(statements.INVARIANTS)).all(),
+        deliveries=(await session.execute(statements.DELIVERIES, {"most": statements.MOST_COUNTED})).one(),
+    )

@@ -1,0 +1,63 @@
+"""What was learned of jobs: their cost, and how far estimates of their start are off."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.base import Base, Name
+
+
+class CostEstimate(Base):
+    """How many times what the formula says jobs take in truth: the mean of the logarithm, the latest counting most.
+
+    ``key`` is a lane, a kind with its model, or a kind.
+    """
+
+    __tablename__ = "cost_estimates"
+
+    key: Mapped[Name] = mapped_column(primary_key=True)
+    samples: Mapped[int]
+    log_mean: Mapped[float]
+
+
+class StartCalibration(Base):
+    """By what factor, as a logarithm, starts in a pool came later than the work ahead of them said.
+
+    ``median_log`` and ``high_log`` follow the median and the ninetieth percentile; the counts say how many of the
+    samples started no later than either said when they were submitted.
+    """
+
+    __tablename__ = "start_calibrations"
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    samples: Mapped[int]
+    median_log: Mapped[float]
+    high_log: Mapped[float]
+    within_median: Mapped[int]
+    within_high: Mapped[int]
+
+
+class AttemptTally(Base):
+    """How many attempts ended in one way, how long they took, and the GPU-seconds of the jobs that ended with them."""
+
+    __tablename__ = "attempt_tallies"
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    attempts: Mapped[int]
+    seconds: Mapped[float]
+    gpu_seconds: Mapped[float]
+
+
+class Mark(Base):
+    """How far a loop of maintenance has read the attempts that ended."""
+
+    __tablename__ = "marks"
+
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    token: Mapped[int]
