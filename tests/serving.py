@@ -113,7 +113,7 @@ class Deployment:
             for job in jobs:
                 if is_wanted(job):
                     return job
-        raise AssertionError("no such job is runnable")
+        raise AssertionError("not runnable")
 
     def report(self, job: ClaimedJob, **values: Any) -> None:
         with self.sessions.begin() as session:

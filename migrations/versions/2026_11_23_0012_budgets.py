@@ -140,6 +140,8 @@ def upgrade() -> None:
     _make_quotes()
     for table, rights in API_RIGHTS.items():
         _guard(table, rights)
+    # An operator may cancel anybody's job.
+    op.execute("GRANT INSERT ON ledger_entries, budget_notes TO lockstep_operator")
     op.execute(BACKFILL)
     op.execute(NOTE_BYTES)
     for event, name in (("INSERT", "NEW"), ("DELETE", "OLD")):
@@ -282,7 +284,9 @@ def _guard(table: str, rights: str) -> None:
         f"CREATE POLICY api_own ON {table} TO lockstep_api "
         "USING (tenant_id = (SELECT app_tenant())) WITH CHECK (tenant_id = (SELECT app_tenant()))"
     )
+    op.execute(f"CREATE POLICY operator_all ON {table} TO lockstep_operator USING (true) WITH CHECK (true)")
     op.execute(f"GRANT {rights} ON {table} TO lockstep_api")
+    op.execute(f"GRANT SELECT ON {table} TO lockstep_operator")
     op.execute(f"GRANT {rights if table == 'ledger_entries' else WORKER_RIGHTS} ON {table} TO lockstep_worker")
 
 

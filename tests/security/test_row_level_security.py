@@ -21,11 +21,15 @@ SHARED = {
 }  # nobody's; fmt: skip
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models"})
 INSERTABLE = [
+    "budget_notes",
+    "budgets",
     "concepts",
     "events",
     "files",
     "idempotency_keys",
     "jobs",
+    "ledger_entries",
+    "quotes",
     "ready",
     "sched_notes",
     "tenant_pools",
@@ -57,6 +61,12 @@ def full(deployment, owner, belongings):
     owner.generate("a cat")  # it waits in `ready`
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sched_notes (pool, tenant_id) VALUES ('gpu', %s)", (owner.id,))
+        connection.exec_driver_sql("INSERT INTO budget_notes (tenant_id) VALUES (%s)", (owner.id,))
+        connection.exec_driver_sql(
+            "INSERT INTO quotes (id, tenant_id, request_sha256, amounts_ms, expires_at)"
+            " VALUES ('quo_1', %s, 'x', '{1}', now())",
+            (owner.id,),
+        )
         connection.exec_driver_sql(
             "INSERT INTO audit_log (id, tenant_id, actor, action, object_id) VALUES ('aud_1', %s, 'a', 'b', 'c')",
             (owner.id,),

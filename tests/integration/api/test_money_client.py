@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -37,10 +38,10 @@ def test_a_quote_that_was_asked_for_by_the_client_binds_its_request(client: Lock
 
 def test_a_training_and_a_distillation_can_be_quoted_too(client: Lockstep, acme: Tenant):
     image = acme.upload()["id"]
-    training = {"concept": "tom", "superclass": "cat", "images": [image], "steps": 10}
+    training: dict[str, Any] = {"concept": "tom", "superclass": "cat", "images": [image], "steps": 10}
     quote = client.quotes.create("training", **training)
     assert client.trainings.create(**training, quote=quote.id).kind == "training"
-    distillation = {"name": "swift", "prompts": ["a cat"], "pairs": 0, "steps": 10}
+    distillation: dict[str, Any] = {"name": "swift", "prompts": ["a cat"], "pairs": 0, "steps": 10}
     quote = client.quotes.create("distillation", **distillation)
     assert client.distillations.create(**distillation, quote=quote.id).kind == "distillation"
 
