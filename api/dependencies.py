@@ -124,7 +124,7 @@ OperatorSession = Annotated[AsyncSession, Depends(_operator_session, scope="func
 """A transaction that sees every tenant."""
 
 
-def _acting(request: Request, caller: Operator) -> Actor:
+def _acting(request: Request, caller: AnyCaller) -> Actor:
     return Actor(caller.key_id, request.state.request_id)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.dependencies import Administrator, AnyCaller, Reader, Resources, Server, TenantSession, draw_seed
+from api.dependencies import Acting, Administrator, AnyCaller, Reader, Resources, Server, TenantSession, draw_seed
 from api.idempotency import Accept
 from api.schemas.common import ListOf
 from api.schemas.money import (
@@ -51,7 +51,7 @@ async def list_budgets(caller: Administrator, session: TenantSession) -> ListOf[
 
 
 @router.put("/budgets", tags=["Money"])
-async def set_budget(body: SetBudget, caller: Administrator, session: TenantSession) -> Budget:
+async def set_budget(body: SetBudget, caller: Administrator, session: TenantSession, actor: Acting) -> Budget:
     """Set what the tenant, or one of its API keys, may spend. What was reserved and charged before counts."""
     standing = await budgets.set_limit(
         session,
@@ -60,6 +60,7 @@ async def set_budget(body: SetBudget, caller: Administrator, session: TenantSess
         limit_ms=None if body.limit is None else round(body.limit * 1000),
         period=body.period,
         hard=body.hard,
+        actor=actor,
     )
     return Budget.of(standing)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.budgets import statements
 from core.errors import Limit, NotFound, StorageFull
+from core.operations import audit
+from core.operations.audit import Actor
 
 Period = Literal["none", "month"]
 
@@ -34,6 +37,10 @@ class Standing:
     def left_ms(self) -> int | None:
         """What may still be reserved; below zero once jobs cost more than was reserved for them. None: no limit."""
         return None if self.limit_ms is None else self.limit_ms - self.spent_ms - self.reserved_ms
+
+    def terms(self) -> dict[str, Any]:
+        """What was set, for the audit log."""
+        return {"limit_ms": self.limit_ms, "period": self.period, "hard": self.hard}
 
 
 def gpu_seconds(milliseconds: int) -> float:
@@ -74,12 +81,21 @@ async def standings(session: AsyncSession, tenant_id: str, api_key_id: str | Non
 
 
 async def set_limit(
-    session: AsyncSession, tenant_id: str, api_key_id: str | None, *, limit_ms: int | None, period: Period, hard: bool
+    session: AsyncSession,
+    tenant_id: str,
+    api_key_id: str | None,
+    *,
+    limit_ms: int | None,
+    period: Period,
+    hard: bool,
+    actor: Actor,
 ) -> Standing:
     """Set what the tenant, or one of its keys, may spend from now on; what goes on counts. Raises NotFound."""
     if api_key_id is not None and await session.scalar(statements.KEY_EXISTS, {"api_key_id": api_key_id}) is None:
         raise NotFound(f"No API key {api_key_id}.", param="api_key_id")
-    await fold(session, tenant_id, api_key_id)
+    *_, old = await fold(session, tenant_id, api_key_id)
     values = {"tenant_id": tenant_id, "api_key_id": api_key_id, "limit_ms": limit_ms, "period": period, "hard": hard}
-    row = (await session.execute(statements.SET_LIMIT, values)).one()
-    return Standing(**row._mapping)
+    new = Standing(**(await session.execute(statements.SET_LIMIT, values)).one()._mapping)
+    noting = partial(audit.note, tenant_id=tenant_id, before=old.terms(), after=new.terms())
+    await session.run_sync(noting, actor, "budget.changed", api_key_id or tenant_id)
+    return new

@@ -132,6 +132,17 @@ def test_a_key_may_have_less_than_its_tenant(deployment, acme):
     assert [(each["api_key_id"], each["reserved"]) for each in listed] == [(None, 2 * COST), (key_id, COST)]
 
 
+def test_whoever_changes_a_budget_is_written_down(deployment, acme):
+    limit_to(acme, 10)
+    limit_to(acme, 2.5, period="month")
+    entries = "SELECT jsonb_build_array(actor, object_id, before->'limit_ms', after->'limit_ms', after->'period')"
+    found = deployment.column(
+        f"{entries} FROM audit_log WHERE tenant_id = :id AND action = 'budget.changed' ORDER BY id", id=acme.id
+    )
+    key_id = deployment.scalar("SELECT id FROM api_keys WHERE tenant_id = :id", id=acme.id)
+    assert found == [[key_id, acme.id, None, 10_000, "none"], [key_id, acme.id, 10_000, 2500, "month"]]
+
+
 def test_a_budget_is_for_administrators_and_for_keys_of_ones_own(deployment, acme, rival):
     key_id = deployment.scalar("SELECT id FROM api_keys WHERE tenant_id = :id", id=rival.id)
     refused(acme.http.put("/v1/budgets", json={"limit": 1, "api_key_id": key_id}), 404, "not-found")
