@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,10 +15,11 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from api.cookies import SESSION_COOKIE, check_origin
+from api.errors import makes_job
 from api.urls import Urls
 from core.config import Settings
 from core.db.transactions import Transactions, tenant_transactions
-from core.errors import Unauthenticated
+from core.errors import Limit, RateLimited, Unauthenticated
 from core.jobs.acceptance import SEEDS
 from core.jobs.submission import QueueLimits
 from core.members import passwords
@@ -26,6 +27,7 @@ from core.members.sessions import Account, resume
 from core.operations.audit import Actor
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
+from core.tenants.rates import PolicyName, RatePolicy, whole_seconds
 from core.webhooks.target_policy import TargetPolicy
 
 
@@ -60,6 +62,12 @@ class Resources:
         """What is stored of a password."""
         return await anyio.to_thread.run_sync(passwords.hashed, password, limiter=self.hashers)
 
+    rates: Mapping[PolicyName, RatePolicy]
+
+    def rate_of(self, request: Request) -> RatePolicy:
+        """The rate limit that a request counts for."""
+        return self.rates["jobs" if makes_job(request.method, request.url.path) else "requests"]
+
 
 def _resources(request: Request) -> Resources:
     resources = request.app.state.resources
@@ -85,12 +93,32 @@ async def _caller(
 ) -> Caller:
     if sent is None and token is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
-    async with server.looking() as connection:
+    async with server.looking() as connection:  # what a refused request took of its rate stays taken
         if sent is not None:
-            return await authenticate(connection, sent.credentials)
-        assert token is not None
-        check_origin(request, server.urls)
-        return await resume(connection, token)
+            caller = await authenticate(connection, sent.credentials, server.rate_of(request))
+        else:
+            assert token is not None
+            check_origin(request, server.urls)
+            caller = await resume(connection, token, server.rate_of(request))
+    _check_rate(request, caller)
+    return caller
+
+
+def _check_rate(request: Request, caller: Caller) -> None:
+    rate = caller.rate
+    if rate is None:
+        return
+    request.state.rate_limit = {
+        "RateLimit-Policy": rate.policy.as_header(),
+        "RateLimit": rate.as_header(),
+    }
+    if not rate.taken:
+        policy, pause = rate.policy, max(1, whole_seconds(rate.next_in))
+        raise RateLimited(
+            f"{policy.quota} {policy.name} a minute are served; the next one in {pause} s.",
+            limit=Limit(f"rate.{policy.name}", policy.quota, 0),
+            retry_after=pause,
+        )
 
 
 AnyCaller = Annotated[Caller, Depends(_caller)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from core import errors
 from core.db.transactions import OutcomeUnknown
-from core.errors import LockstepError
+from core.errors import Limit, LockstepError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -62,6 +62,13 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.ConceptModelMismatch: 409,
     errors.NotReproducible: 409,
     errors.IdempotencyInProgress: 409,
+    errors.QuoteMismatch: 422,
+    errors.QuoteUsed: 409,
+    errors.QuoteExpired: 409,
+    errors.StorageFull: 409,
+    errors.BudgetExceeded: 402,
+    errors.QueueFull: 429,
+    errors.RateLimited: 429,
     errors.TooLarge: 413,
     errors.StorageUnavailable: 503,
 }
@@ -72,7 +79,9 @@ _RETRY_AFTER: Mapping[str, int] = {
     "storage-unavailable": 5,
     "too-many-tries": 900,
     "unavailable": 2,
+    "queue-full": 30,
 }
+_PATIENCE = 5  # seconds: clients that repeat by themselves do not wait for longer, whatever they are told
 
 # Codes of what HTTP itself refuses; anything else of the 400s is an invalid request.
 HTTP_CODES: Mapping[int, str] = {
@@ -96,6 +105,11 @@ JOB_CREATING = frozenset(
 _JOB_CREATING = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", path) for path in sorted(JOB_CREATING)))
 
 
+def makes_job(method: str, path: str) -> bool:
+    """Whether such a request makes a job if it succeeds."""
+    return method == "POST" and _JOB_CREATING.fullmatch(path.rstrip("/")) is not None
+
+
 @dataclass(frozen=True)
 class Trouble:
     """Something that went wrong, ready to be told."""
@@ -109,6 +123,7 @@ class Trouble:
     job_may_exist: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     errors: Sequence[Mapping[str, str | None]] = ()
+    limit: Limit | None = None
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The problem's members; ``error`` is the same in the shape that OpenAI clients read."""
@@ -127,12 +142,16 @@ class Trouble:
                 "code": self.code,
             },
         }
+        if self.limit is not None:
+            members["limit"] = asdict(self.limit)
         return members | ({"errors": list(self.errors)} if len(self.errors) > 1 else {})
 
 
 def trouble_of(error: LockstepError) -> Trouble:
     """How one of our own errors is told."""
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.Unauthenticated) else {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     return Trouble(
         status=STATUS[type(error)],
         code=error.code,
@@ -141,6 +160,7 @@ def trouble_of(error: LockstepError) -> Trouble:
         param=error.param,
         retryable=error.retryable,
         headers=headers,
+        limit=error.limit,
     )
 
 
@@ -189,8 +209,9 @@ def problem_response(
     pause = _RETRY_AFTER.get(body["code"])
     if pause is not None:
         sent["Retry-After"] = str(pause)
-    if method == "POST" and _JOB_CREATING.fullmatch(path.rstrip("/")):
-        sent["x-should-retry"] = "true" if body["retryable"] and not job_may_exist else "false"
+    if makes_job(method, path):
+        may_repeat = body["retryable"] and not job_may_exist and int(sent.get("Retry-After", 0)) <= _PATIENCE
+        sent["x-should-retry"] = "true" if may_repeat else "false"
     return JSONResponse(body, status_code=body["status"], headers=sent, media_type=MEDIA_TYPE)
 
 
@@ -257,15 +278,15 @@ def _refused(error: HTTPException) -> Trouble:
     return Trouble(error.status_code, code, phrase, detail, headers=error.headers or {})
 
 
+_OPENAI_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+
 def _openai_type(status: int) -> str:
-    match status:
-        case 401:
-            return "authentication_error"
-        case 403:
-            return "permission_error"
-        case 404:
-            return "not_found_error"
-        case 409:
-            return "conflict_error"
-        case _:
-            return "invalid_request_error" if status < 500 else "server_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")

@@ -31,16 +31,19 @@ from api.routes import (
     members,
     metrics,
     models,
+    money,
     sessions,
     trainings,
     webhook_endpoints,
 )
 from api.urls import Urls
+from core.budgets.terms import Terms
 from core.config import Settings
 from core.db.engine import async_engine
 from core.jobs.submission import QueueLimits
 from core.release import release
 from core.storage.s3 import ObjectStore
+from core.tenants.rates import RatePolicy
 from core.webhooks.target_policy import TargetPolicy
 
 _ROUTES = (
@@ -58,6 +61,7 @@ _ROUTES = (
     sessions,
     members,
     audit,
+    money,
     admin,
     metrics,
     health,
@@ -108,10 +112,15 @@ def _resources(settings: Settings) -> Resources:
             pool=settings.pool,
             max_attempts=settings.max_attempts,
             tenant_max_running=settings.tenant_max_running,
+            terms=Terms(settings.tenant_max_jobs or None),
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
         hashers=CapacityLimiter(_HASHERS),
+        rates={
+            "requests": RatePolicy("requests", settings.requests_per_minute),
+            "jobs": RatePolicy("jobs", settings.jobs_per_minute),
+        },
     )
 
 

@@ -20,7 +20,10 @@ _NUL = Trouble(400, "invalid-request", "The request cannot be read", "The addres
 
 
 class RequestContext:
-    """Gives each request an id, told in ``X-Request-Id``, logs how it ended, and answers what nobody caught."""
+    """Gives each request an id, told in ``X-Request-Id``, logs how it ended, and answers what nobody caught.
+
+    Every answer says how the rate limit stands that the request counted for.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,7 +41,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.update(scope["state"].get("rate_limit", {}))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

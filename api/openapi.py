@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.errors import MEDIA_TYPE
+from api.errors import MEDIA_TYPE, makes_job
 from api.schemas.problems import Problem
 
 TAGS = [
@@ -21,6 +21,7 @@ TAGS = [
     {"name": "Events", "description": "Everything that happened, in order."},
     {"name": "Webhooks", "description": "Addresses that events are sent to."},
     {"name": "Tenancy", "description": "Who may do what in the name of the tenant."},
+    {"name": "Money", "description": "Budgets, usage, quotes, and what else is limited."},
     {"name": "Operations", "description": "What operators see and do, across tenants."},
     {"name": "Health", "description": "Whether the server lives and is ready."},
 ]
@@ -37,6 +38,7 @@ _REF = "#/components/schemas/{model}"
 _COMMON = {
     "401": "The API key or the session is missing or does not work.",
     "403": "The caller may not do this.",
+    "429": "Too many requests in too short a time, or too many jobs.",
     "422": "The request can never succeed as it stands.",
     "503": "The server cannot answer now; try again.",
 }
@@ -79,6 +81,8 @@ def _describe_problems(document: dict[str, Any]) -> None:
                 described["409"] = "The request contradicts the present state."
             if "requestBody" in operation:
                 described["413"] = "The body is too large."
+            if makes_job(method.upper(), path):
+                described["402"] = "The budget does not suffice."
             for status, description in described.items():
                 operation["responses"][status] = {
                     "description": description,

@@ -91,6 +91,22 @@ class Settings(BaseSettings):
     max_picture_pixels: int = Field(default=40_000_000, description="Largest picture accepted, in pixels.")
     max_training_pictures: int = Field(default=10, description="Most pictures one training may take.")
 
+    requests_per_minute: int = Field(
+        default=6000,
+        ge=0,
+        description="Most requests of one tenant a minute that make no jobs. 0: no limit.",
+    )
+    jobs_per_minute: int = Field(
+        default=3000, ge=0, description="Most requests of one tenant a minute that make jobs. 0: no limit."
+    )
+    tenant_max_jobs: int = Field(
+        default=100_000, ge=0, description="Most jobs of one tenant that wait or run at once. 0: no limit."
+    )
+    tenant_max_bytes: int = Field(
+        default=0, ge=0, description="Most bytes that the files of one tenant may take before uploads end. 0: no limit."
+    )
+    quote_minutes: float = Field(default=15.0, gt=0, description="For how long a quote holds.")
+
     lease_seconds: float = Field(default=45.0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=10.0, description="How often a worker renews its leases.")
     max_attempts: int = Field(default=3, description="Attempts of a job before it fails for good.")

@@ -15,22 +15,35 @@
     │   ├── ModelUnknown, ModelNotBase, NoPrompts
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused, TenantNotChosen
+    │   ├── QuoteMismatch
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
-    │   ├── NotReproducible
+    │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
+    ├── BudgetExceeded, QueueFull, RateLimited   what the tenant or the key may have is used up
     └── StorageUnavailable         object storage does not answer; try again
 
-The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field.
+The docstring of a leaf is its title. ``code`` is stable; ``param`` names the offending field; ``limit`` says what is
+used up.
 ``api/errors.py`` is the one map from these to HTTP.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What stands in the way, its value, and how much of it is left."""
+
+    name: str
+    value: float
+    left: float
 
 
 class LockstepError(Exception):
@@ -39,10 +52,14 @@ class LockstepError(Exception):
     code: ClassVar[str]
     retryable: ClassVar[bool] = False
 
-    def __init__(self, detail: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, param: str | None = None, limit: Limit | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.param = param
+        self.limit = limit
+        self.retry_after = retry_after  # seconds, where they are known
 
     @classmethod
     def title(cls) -> str:
@@ -195,6 +212,12 @@ class TenantNotChosen(Invalid):
     code = "tenant-not-chosen"
 
 
+class QuoteMismatch(Invalid):
+    """The quote was given for another request."""
+
+    code = "quote-mismatch"
+
+
 class IdempotencyKeyReused(Invalid):
     """The idempotency key was used before with another body."""
 
@@ -267,6 +290,24 @@ class NotReproducible(Conflict):
     code = "not-reproducible"
 
 
+class StorageFull(Conflict):
+    """The files take all the room there is for them."""
+
+    code = "storage-full"
+
+
+class QuoteUsed(Conflict):
+    """The quote was used already."""
+
+    code = "quote-used"
+
+
+class QuoteExpired(Conflict):
+    """The quote holds no more."""
+
+    code = "quote-expired"
+
+
 class IdempotencyInProgress(Conflict):
     """A request with this idempotency key is still being handled."""
 
@@ -278,6 +319,26 @@ class TooLarge(LockstepError):
     """The body is larger than is accepted."""
 
     code = "too-large"
+
+
+class BudgetExceeded(LockstepError):
+    """The budget does not suffice."""
+
+    code = "budget-exceeded"
+
+
+class QueueFull(LockstepError):
+    """So many jobs wait or run that no more are taken."""
+
+    code = "queue-full"
+    retryable = True
+
+
+class RateLimited(LockstepError):
+    """Too many requests in too short a time."""
+
+    code = "rate-limited"
+    retryable = True
 
 
 class StorageUnavailable(LockstepError):

@@ -7,7 +7,7 @@ from typing import Literal
 from ulid import ULID
 
 IdKind = Literal[
-    "ten", "usr", "ses", "inv", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud"
+    "ten", "usr", "ses", "inv", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud", "quo"
 ]
 
 

@@ -6,7 +6,7 @@ import io
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from core.jobs import execution, products
 from core.jobs.execution import ClaimedJob, Ending
 from core.jobs.params import DistillationParams, GenerationParams, TeacherPairsParams, TrainingParams
 from core.jobs.products import Product
+from core.jobs.recovery import promote, reap
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
 from core.storage import keys
@@ -81,15 +82,38 @@ class Deployment:
         with self.owner.begin() as connection:
             return connection.execute(text(sql), values).scalar_one()
 
+    def column(self, sql: str, **values: Any) -> list[Any]:
+        with self.owner.begin() as connection:
+            return list(connection.execute(text(sql), values).scalars())
+
+    def lose(self, job: ClaimedJob) -> None:
+        """The worker dies, and the job is back in the queue at once."""
+        with self.owner.begin() as connection:
+            expired = "UPDATE jobs SET lease_until = lockstep_now() - interval '1 second' WHERE id = :id"
+            connection.execute(text(expired), {"id": job.id})
+        with self.sessions.begin() as session:
+            reap(session, jitter=lambda: 0.5)
+        with self.owner.begin() as connection:
+            connection.execute(text("UPDATE jobs SET not_before = lockstep_now() WHERE id = :id"), {"id": job.id})
+        with self.sessions.begin() as session:
+            promote(session)
+
     def claim(self, job_id: str) -> ClaimedJob:
         """Take jobs until this one comes."""
+        return self._claim(lambda job: job.id == job_id)
+
+    def claim_of(self, tenant_id: str) -> ClaimedJob:
+        """Take jobs until one of this tenant comes."""
+        return self._claim(lambda job: job.tenant_id == tenant_id)
+
+    def _claim(self, is_wanted: Callable[[ClaimedJob], bool]) -> ClaimedJob:
         for _ in range(50):
             with self.sessions.begin() as session:
                 jobs = execution.claim(session, pool=POOL, worker_id="wrk_1", warm=frozenset(), room=1, lease=LEASE)
             for job in jobs:
-                if job.id == job_id:
+                if is_wanted(job):
                     return job
-        raise AssertionError(f"{job_id} is not runnable")
+        raise AssertionError("not runnable")
 
     def report(self, job: ClaimedJob, **values: Any) -> None:
         with self.sessions.begin() as session:

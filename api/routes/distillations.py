@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/distillations", tags=["Distillations"])
 async def create_distillation(body: CreateDistillation, caller: Distiller, server: Server, new_job: NewJob) -> Response:
     """Distil a student that draws in one step. Pairs of its teacher are drawn first, by jobs of their own."""
 
-    limits = server.queue.of(caller.key_id, body.wanted_priority, new_job.cancel_after)
+    limits = body.limits(server.queue, caller.key_id, new_job.cancel_after)
 
     async def accept(session: AsyncSession) -> Job:
         return await accept_distillation(

@@ -45,7 +45,12 @@ async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
         partial(_UPLOADS[purpose], data, server.settings.max_picture_pixels), limiter=server.decoders
     )
     kept = await library.keep_upload(
-        transactions, server.store, tenant_id=caller.tenant_id, name=file.filename or "", upload=upload
+        transactions,
+        server.store,
+        tenant_id=caller.tenant_id,
+        name=file.filename or "",
+        upload=upload,
+        max_stored_bytes=server.settings.tenant_max_bytes or None,
     )
     response.headers["Location"] = server.urls.file(kept.id)
     return File.of(kept, server.urls)

@@ -46,7 +46,7 @@ async def reproduce_picture(body: ReproducePicture, caller: Generator, server: S
         reproduce_file,
         tenant_id=caller.tenant_id,
         file_id=body.file,
-        limits=server.queue.of(caller.key_id, body.wanted_priority, new_job.cancel_after),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
     )
     return await new_job.answer(body, accept)
 
@@ -60,7 +60,7 @@ async def reproduce_generation(
         reproduce_job,
         tenant_id=caller.tenant_id,
         job_id=job_id,
-        limits=server.queue.of(caller.key_id, body.wanted_priority, new_job.cancel_after),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
     )
     return await new_job.answer(body, accept)
 
@@ -72,7 +72,7 @@ def _accepting(
         accept_generation,
         tenant_id=caller.tenant_id,
         request=request,
-        limits=server.queue.of(caller.key_id, body.wanted_priority, new_job.cancel_after),
+        limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
         draw_seed=draw_seed,
     )
 

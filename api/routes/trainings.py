@@ -29,7 +29,7 @@ async def create_training(body: CreateTraining, caller: Trainer, server: Server,
             session,
             caller.tenant_id,
             body.as_request(),
-            limits=server.queue.of(caller.key_id, body.wanted_priority, new_job.cancel_after),
+            limits=body.limits(server.queue, caller.key_id, new_job.cancel_after),
             max_pictures=server.settings.max_training_pictures,
             draw_seed=draw_seed,
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from api.schemas.common import Reference, Resource, Text
-from api.schemas.job import JobBase, JobRequest, job_members
+from api.schemas.job import JobBase, QuotableRequest, job_members
 from api.urls import Urls
 from core.concepts.names import ConceptName
 from core.jobs import models
@@ -31,7 +31,7 @@ _SETTINGS = {
 }
 
 
-class CreateDistillation(JobRequest):
+class CreateDistillation(QuotableRequest):
     """A student to be distilled from a base model; what is left out is the teacher's own, or the published value."""
 
     model_config = ConfigDict(

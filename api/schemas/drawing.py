@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from api.schemas.common import Reference, RequestBody, Text
-from api.schemas.job import JobRequest
+from api.schemas.job import JobRequest, QuotableRequest
 from core.concepts.names import ConceptName, UsableName
 from core.jobs.params import (
     MAX_PICTURES,
@@ -89,7 +89,7 @@ class ChosenConcept(RequestBody):
         )
 
 
-class _Drawing(JobRequest):
+class _Drawing(QuotableRequest):
     """What is drawn, however many pictures of it."""
 
     prompt: Annotated[Text, Field(min_length=1, max_length=2000)] = Field(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from api.schemas.common import RequestBody, Resource, Time
 from api.urls import Urls
+from core.budgets.budgets import gpu_seconds
+from core.budgets.quotes import QuoteUse
+from core.budgets.terms import Terms
 from core.jobs import models
 from core.jobs.states import JobStage, JobState
+from core.jobs.submission import QueueLimits
 from core.scheduling.fairshare import Priority
 
 PriorityName = Literal["low", "normal", "high"]
+QuoteReference = Annotated[str, StringConstraints(pattern=r"^quo_[a-z0-9]+$", max_length=64)]
 
 
 class JobRequest(RequestBody):
@@ -24,10 +32,29 @@ class JobRequest(RequestBody):
         "from other tenants.",
     )
 
-    @property
-    def wanted_priority(self) -> Priority:
-        """The class in the words of the scheduler."""
-        return Priority[self.priority.upper()]
+    def limits(self, queue: QueueLimits, api_key_id: str | None, cancel_after: timedelta | None) -> QueueLimits:
+        """What its jobs are admitted under: those of the queue, at its own priority."""
+        return queue.of(api_key_id, Priority[self.priority.upper()], cancel_after)
+
+
+class QuotableRequest(JobRequest):
+    """The same, of requests that can be quoted."""
+
+    quote: QuoteReference | None = Field(
+        default=None, description="Id of a quote for this request: no more is charged than it says."
+    )
+
+    def limits(self, queue: QueueLimits, api_key_id: str | None, cancel_after: timedelta | None) -> QueueLimits:
+        """The same, on the quote's terms."""
+        limits = super().limits(queue, api_key_id, cancel_after)
+        if self.quote is None:
+            return limits
+        return replace(limits, terms=Terms(queue.terms.max_jobs, QuoteUse(self.quote, self.sha256())))
+
+    def sha256(self) -> str:
+        """What a quote is given for: all that is asked for but the quote itself, and how urgent it is."""
+        asked = self.model_dump_json(by_alias=True, exclude={"quote", "priority"})
+        return hashlib.sha256(f"{type(self).__name__} {asked}".encode()).hexdigest()
 
 
 class JobError(Resource):
@@ -77,6 +104,12 @@ class JobBase(Resource):
     pause_requested: bool = Field(description="Whether somebody asked to pause; a running job stops shortly after.")
     cancel_requested: bool = Field(description="Whether somebody asked to cancel; a running job stops shortly after.")
     gpu_seconds: float = Field(description="GPU time used by all attempts.")
+    reserved_gpu_seconds: float = Field(description="What is held back of the budget for it until it ends.")
+    charged_gpu_seconds: float = Field(
+        description="What is charged: for attempts that succeeded, were canceled or are to go on; nothing for lost or "
+        "failed ones, or if the job fails."
+    )
+    quote: str | None = Field(description="The quote that it was submitted with.")
     error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
     warnings: list[JobWarning]
     links: JobLinks
@@ -106,6 +139,9 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "pause_requested": job.pause_requested_at is not None,
         "cancel_requested": job.cancel_requested_at is not None,
         "gpu_seconds": job.gpu_seconds,
+        "reserved_gpu_seconds": gpu_seconds(0 if job.finished_at else job.reserved_ms),
+        "charged_gpu_seconds": gpu_seconds(job.charged_ms),
+        "quote": job.quote_id,
         "error": job.error,
         "warnings": job.warnings,
         "links": JobLinks(self=own, events=urls.job_events(job.id), cancel=f"{own}/cancel"),

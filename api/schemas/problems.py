@@ -23,6 +23,14 @@ class FieldError(Resource):
     message: str
 
 
+class ReachedLimit(Resource):
+    """What is used up."""
+
+    name: str = Field(examples=["budget.tenant"])
+    value: float
+    left: float
+
+
 class Problem(Resource):
     """An error (RFC 9457). `code` is stable: look at it, not at the texts."""
 
@@ -34,4 +42,5 @@ class Problem(Resource):
     code: str = Field(examples=["not-found"])
     retryable: bool = Field(description="Whether the same request may succeed later.")
     error: ErrorMember
+    limit: ReachedLimit | None = Field(default=None, description="The limit that was reached, if it is one.")
     errors: list[FieldError] | None = Field(default=None, description="Everything wrong, if it is more than one thing.")

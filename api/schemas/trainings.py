@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from api.schemas.common import ConceptReference, Reference, Resource
-from api.schemas.job import JobBase, JobRequest, job_members
+from api.schemas.job import JobBase, QuotableRequest, job_members
 from api.urls import Urls
 from core.concepts.names import Superclass
 from core.jobs import models
@@ -15,7 +15,7 @@ from core.jobs.params import KeyLock, TrainingParams
 from core.jobs.requests import TrainingRequest
 
 
-class CreateTraining(JobRequest):
+class CreateTraining(QuotableRequest):
     """A concept to be learned from pictures."""
 
     model_config = ConfigDict(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from sqlalchemy import DateTime, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from core.budgets.statements import CLOSE
+
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 
 # --- cancel and pause -------------------------------------------------------------------------------------------
@@ -19,10 +21,17 @@ LOCK_FAMILY = text("""
     ORDER BY parent_id NULLS FIRST, id FOR UPDATE
 """)
 
-CANCEL_QUEUED = text("""
-    UPDATE jobs SET state = 'canceled', not_before = NULL, pause_requested_at = NULL, blocked = false,
-        cancel_requested_at = lockstep_now(), finished_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued'
+_CLOSING = "*, NULL::bigint AS token"  # no attempt ended it
+
+CANCEL_QUEUED = text(f"""
+    WITH moved AS (
+        UPDATE jobs SET state = 'canceled', not_before = NULL, pause_requested_at = NULL, blocked = false,
+            cancel_requested_at = lockstep_now(), finished_at = lockstep_now(),
+            charged_ms = least(charged_ms, CASE WHEN quote_id IS NOT NULL THEN reserved_ms END)
+        WHERE id = ANY (:ids) AND state = 'queued' RETURNING *),
+    closing AS (SELECT {_CLOSING} FROM moved),
+    {CLOSE}
+    SELECT id FROM moved
 """).bindparams(_IDS)
 
 REQUEST_CANCEL = text("""
@@ -93,10 +102,14 @@ LOCK_OVERDUE = text("""
     ORDER BY parent_id NULLS FIRST, id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 
-EXPIRE_QUEUED = text("""
-    UPDATE jobs SET state = 'expired', not_before = NULL, pause_requested_at = NULL, blocked = false,
-        error = CAST(:error AS jsonb), finished_at = lockstep_now()
-    WHERE id = ANY (:ids) AND state = 'queued'
+EXPIRE_QUEUED = text(f"""
+    WITH moved AS (
+        UPDATE jobs SET state = 'expired', not_before = NULL, pause_requested_at = NULL, blocked = false,
+            charged_ms = 0, error = CAST(:error AS jsonb), finished_at = lockstep_now()
+        WHERE id = ANY (:ids) AND state = 'queued' RETURNING *),
+    closing AS (SELECT {_CLOSING} FROM moved),
+    {CLOSE}
+    SELECT id FROM moved
 """).bindparams(_IDS, bindparam("error", type_=JSONB))
 
 CANCEL_OVERDUE = text("""
@@ -157,10 +170,14 @@ UNBLOCK = text("""
     UPDATE jobs SET blocked = false, not_before = lockstep_now() WHERE id = :job_id AND blocked RETURNING id
 """)
 
-FAIL_BLOCKED = text("""
-    UPDATE jobs SET state = 'failed', blocked = false, pause_requested_at = NULL,
-        error = CAST(:error AS jsonb), finished_at = lockstep_now()
-    WHERE id = :job_id AND blocked RETURNING id
+FAIL_BLOCKED = text(f"""
+    WITH moved AS (
+        UPDATE jobs SET state = 'failed', blocked = false, pause_requested_at = NULL, charged_ms = 0,
+            error = CAST(:error AS jsonb), finished_at = lockstep_now()
+        WHERE id = :job_id AND blocked RETURNING *),
+    closing AS (SELECT {_CLOSING} FROM moved),
+    {CLOSE}
+    SELECT id FROM moved
 """).bindparams(bindparam("error", type_=JSONB))
 
 CHILD_RESULTS = text("""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
+from core.budgets import models as budgets
 from core.catalog import models as catalog
 from core.concepts import models as concepts
 from core.db.base import Base
@@ -17,5 +18,18 @@ from core.scheduling import models as scheduling
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
-MODULES = (catalog, concepts, files, idempotency, invariants, jobs, members, operations, scheduling, tenants, webhooks)
+MODULES = (
+    budgets,
+    catalog,
+    concepts,
+    files,
+    idempotency,
+    invariants,
+    jobs,
+    members,
+    operations,
+    scheduling,
+    tenants,
+    webhooks,
+)
 METADATA: MetaData = Base.metadata

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.budgets import budgets
 from core.db.transactions import OutcomeUnknown, Transactions
 from core.errors import Conflict, NotFound, StorageUnavailable
 from core.files import statements
@@ -34,9 +35,15 @@ class Upload:
 
 
 async def keep_upload(
-    transactions: Transactions, store: ObjectStore, *, tenant_id: str, name: str, upload: Upload
+    transactions: Transactions,
+    store: ObjectStore,
+    *,
+    tenant_id: str,
+    name: str,
+    upload: Upload,
+    max_stored_bytes: int | None = None,
 ) -> File:
-    """Store an upload; raises StorageUnavailable, and then neither an object nor a row exists.
+    """Store an upload; raises StorageUnavailable or StorageFull, and then neither an object nor a row exists.
 
     The object stays where the row may: after OutcomeUnknown, or a cancellation at whatever moment.
     """
@@ -46,7 +53,13 @@ async def keep_upload(
     )
     try:
         return await _record(
-            transactions, stored, file_id=file_id, tenant_id=tenant_id, name=plain_name(name), upload=upload
+            transactions,
+            stored,
+            file_id=file_id,
+            tenant_id=tenant_id,
+            name=plain_name(name),
+            upload=upload,
+            max_stored_bytes=max_stored_bytes,
         )
     except OutcomeUnknown:
         raise
@@ -57,7 +70,14 @@ async def keep_upload(
 
 
 async def _record(
-    transactions: Transactions, stored: StoredObject, *, file_id: str, tenant_id: str, name: str, upload: Upload
+    transactions: Transactions,
+    stored: StoredObject,
+    *,
+    file_id: str,
+    tenant_id: str,
+    name: str,
+    upload: Upload,
+    max_stored_bytes: int | None,
 ) -> File:
     async with transactions() as session:
         file = File(
@@ -76,6 +96,8 @@ async def _record(
         session.add(file)
         await session.flush()
         await session.refresh(file)
+        if max_stored_bytes is not None:
+            await budgets.hold_room(session, tenant_id, max_stored_bytes)
     return file
 
 

@@ -50,6 +50,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("I7", "wrong-counts", "running counts are the numbers of leases", statements.WRONG_COUNTS),
     Invariant("I7", "sleeping-tenants", "no tenant with work is looked past", statements.SLEEPING_TENANTS),
     Invariant("I7", "false-queue-rows", "what is in the queue may be claimed", statements.FALSE_QUEUE_ROWS),
+    Invariant("I8", "unbalanced-jobs", "the ledger says of each job what the job says", statements.UNBALANCED_JOBS),
+    Invariant("I8", "wrong-reserves", "budgets hold back for what goes on, no more", statements.WRONG_RESERVES),
     Invariant("I9", "broken-promises", "a job that was promised is there", statements.BROKEN_PROMISES),
     Invariant("I10", "excess-attempts", "attempts are counted and within their limit", statements.EXCESS_ATTEMPTS),
     Invariant("I11", "overdue-jobs", "leases and retries are seen to in time", statements.OVERDUE_JOBS),

@@ -66,6 +66,46 @@ OVERDUE_JOBS = text("""
     LIMIT :limit
 """)
 
+# --- money ------------------------------------------------------------------------------------------------------
+
+# Reserved for once, settled or released once and only at the end, and charged as the job has it.
+UNBALANCED_JOBS = text("""
+    WITH recent AS (SELECT * FROM jobs ORDER BY id DESC LIMIT :newest)
+    SELECT j.id FROM recent j CROSS JOIN LATERAL (
+        SELECT sum(e.reserved_ms) FILTER (WHERE e.kind = 'reserve') AS opened_ms, sum(e.reserved_ms) AS reserved_ms,
+            sum(e.charged_ms) AS charged_ms, count(*) FILTER (WHERE e.kind <> 'reserve') AS closings
+        FROM ledger_entries e WHERE e.tenant_id = j.tenant_id AND e.job_id = j.id) e
+    WHERE e.opened_ms IS DISTINCT FROM j.reserved_ms
+       OR e.closings <> (j.finished_at IS NOT NULL)::int
+       OR e.reserved_ms <> CASE WHEN j.finished_at IS NULL THEN j.reserved_ms ELSE 0 END
+       OR j.finished_at IS NOT NULL AND e.charged_ms <> j.charged_ms
+    LIMIT :limit
+""")
+
+# Budgets of tenants and keys that, with the notes that the next look folds in, hold back something else than what the
+# jobs need that have not ended.
+WRONG_RESERVES = text("""
+    WITH alive AS (SELECT tenant_id, api_key_id, reserved_ms FROM jobs WHERE state IN ('queued', 'running')),
+    needed AS (
+        SELECT tenant_id, api_key_id, count(*) AS jobs, sum(reserved_ms) AS reserved_ms FROM (
+            SELECT tenant_id, NULL AS api_key_id, reserved_ms FROM alive
+            UNION ALL SELECT * FROM alive WHERE api_key_id IS NOT NULL) a
+        GROUP BY tenant_id, api_key_id),
+    noted AS (
+        SELECT tenant_id, api_key_id, sum(jobs) AS jobs, sum(reserved_ms) AS reserved_ms FROM (
+            SELECT tenant_id, NULL AS api_key_id, jobs, reserved_ms FROM budget_notes
+            UNION ALL
+            SELECT tenant_id, api_key_id, jobs, reserved_ms FROM budget_notes WHERE api_key_id IS NOT NULL) n
+        GROUP BY tenant_id, api_key_id)
+    SELECT coalesce(b.api_key_id, b.tenant_id)
+    FROM budgets b
+    LEFT JOIN needed j ON j.tenant_id = b.tenant_id AND j.api_key_id IS NOT DISTINCT FROM b.api_key_id
+    LEFT JOIN noted n ON n.tenant_id = b.tenant_id AND n.api_key_id IS NOT DISTINCT FROM b.api_key_id
+    WHERE b.jobs + coalesce(n.jobs, 0) <> coalesce(j.jobs, 0)
+       OR b.reserved_ms + coalesce(n.reserved_ms, 0) <> coalesce(j.reserved_ms, 0)
+    LIMIT :limit
+""")
+
 # --- attempts ---------------------------------------------------------------------------------------------------
 
 _TRIED = """

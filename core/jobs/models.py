@@ -128,6 +128,9 @@ class Job(Base):
     blocked: Mapped[bool] = mapped_column(server_default=text("false"))  # it waits for the jobs made for it
     event_sequence: Mapped[int] = mapped_column(server_default=text("0"))
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    reserved_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what its payers' budgets hold back for it
+    charged_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what they pay: so far, and in the end for good
+    quote_id: Mapped[Name | None]  # set: no more is charged than is reserved
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]  # of the latest attempt
     finished_at: Mapped[datetime | None]
@@ -155,6 +158,7 @@ class JobAttempt(Base):
     outcome: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     timings: Mapped[dict[str, Any] | None]  # seconds of each part of the work, where its worker told
+    gpu_seconds: Mapped[float | None]
 
 
 class Event(Base):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import BigInteger, Interval, Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from core.budgets.statements import CLOSE
 from core.db.paging import Place, nearest_first
 from core.files.models import File
 from core.jobs.models import Event, Job, JobAttempt
@@ -103,7 +104,8 @@ HOLD = text("""
 # What follows for every job that `moved` out of running: its attempt is closed, its place and its cost are settled.
 _SETTLE = """
     ended AS (
-        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error, timings = m.timings
+        UPDATE job_attempts a SET ended_at = lockstep_now(), outcome = m.outcome, error = m.error, timings = m.timings,
+            gpu_seconds = m.gpu_seconds
         FROM moved m WHERE a.token = m.token),
     noted AS (
         INSERT INTO sched_notes (pool, tenant_id, released, refund_ms)
@@ -111,8 +113,11 @@ _SETTLE = """
         GROUP BY pool, tenant_id)
 """
 
+# Attempts that the customer pays for: those that brought something, or that he stopped himself.
+_BILLED_MS = "CASE WHEN i.outcome IN ('succeeded', 'canceled', 'returned') THEN round(i.gpu_seconds * 1000) ELSE 0 END"
+
 FINISH = text(
-    """
+    f"""
     WITH item AS (
         SELECT * FROM jsonb_to_recordset(:items)
         AS i(job_id text, token bigint, state text, outcome text, result jsonb, error jsonb, gpu_seconds float8,
@@ -123,20 +128,26 @@ FINISH = text(
             error = CASE WHEN i.state = 'canceled' THEN coalesce(i.error, j.error) ELSE i.error END,
             finished_at = lockstep_now(), gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL,
             lease_token = NULL, lease_until = NULL,
-            pause_requested_at = NULL, yield_requested_at = NULL, event_sequence = j.event_sequence + 1
+            pause_requested_at = NULL, yield_requested_at = NULL, event_sequence = j.event_sequence + 1,
+            charged_ms = CASE WHEN i.state = 'failed' THEN 0  -- nothing was delivered
+                ELSE least(j.charged_ms + {_BILLED_MS}, CASE WHEN j.quote_id IS NOT NULL THEN j.reserved_ms END) END
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.gpu_seconds, i.timings,
-            j.kind, j.state, j.attempt, j.progress, j.result, j.error, j.event_sequence),
+            j.kind, j.state, j.attempt, j.progress, j.result, j.error, j.event_sequence,
+            j.api_key_id, j.model_id, j.reserved_ms, j.charged_ms),
     happened AS (SELECT *, state AS verb, NULL::jsonb AS extra FROM moved),
+    closing AS (SELECT * FROM moved),
 """
     + _SETTLE
+    + ","
+    + CLOSE
     + ","
     + _WRITE_EVENTS
     + " SELECT id FROM moved"
 ).bindparams(_ITEMS)
 
 REQUEUE = text(
-    """
+    f"""
     WITH item AS (
         SELECT * FROM jsonb_to_recordset(:items)
         AS i(job_id text, token bigint, outcome text, error jsonb, delay_ms bigint, gpu_seconds float8)),
@@ -151,7 +162,8 @@ REQUEUE = text(
             attempt = j.attempt - (i.outcome = 'returned')::int,
             -- What failed once is tried by itself: if it brings the engine down, it does so alone.
             lane = CASE WHEN i.outcome = 'returned' THEN j.lane ELSE 'alone:' || j.id END,
-            gpu_seconds = j.gpu_seconds + i.gpu_seconds, stage = NULL, lease_token = NULL, lease_until = NULL
+            gpu_seconds = j.gpu_seconds + i.gpu_seconds, charged_ms = j.charged_ms + {_BILLED_MS},
+            stage = NULL, lease_token = NULL, lease_until = NULL
         FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds,
             NULL::jsonb AS timings, j.pause_requested_at IS NOT NULL AS paused),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.budgets.terms import Terms
 from core.concepts import grants
 from core.ids import new_id
 from core.jobs.events import Happening, Verb, record_async
@@ -29,8 +31,11 @@ class QueueLimits:
     api_key_id: str | None = None
     priority: Priority = Priority.NORMAL
     cancel_after: timedelta | None = None  # the job's deadline, from its acceptance on
+    terms: Terms = field(default_factory=partial(Terms, None))
 
-    def of(self, api_key_id: str | None, priority: Priority, cancel_after: timedelta | None = None) -> QueueLimits:
+    def of(
+        self, api_key_id: str | None, priority: Priority = Priority.NORMAL, cancel_after: timedelta | None = None
+    ) -> QueueLimits:
         """The same, for one key's request."""
         return replace(self, api_key_id=api_key_id, priority=priority, cancel_after=cancel_after)
 
@@ -49,7 +54,7 @@ async def submit(
     """Write the job, its place in the queue and its first event. It exists once the caller commits.
 
     A ``blocked`` one gets its place when the jobs whose ``parent_id`` it is have all succeeded; one of a key with a
-    cap, when the key has a place for it.
+    cap, when the key has a place for it. Raises what its terms raise.
     """
     job_id = new_id("job")
     shared = lane(params, job_id)
@@ -62,6 +67,8 @@ async def submit(
         "enough": ENOUGH_SAMPLES,
     }
     entry = (await session.execute(scheduling.JOIN_POOL, joining)).one()
+    estimate_ms = estimated_cost(cost_ms(params), entry.log_mean)
+    reserved_ms, quote_id = await limits.terms.price(session, estimate_ms)
     job = Job(
         id=job_id,
         tenant_id=tenant_id,
@@ -73,7 +80,9 @@ async def submit(
         model_id=params.model_id,
         priority=limits.priority,
         sort_key=sort_key(entry.now, limits.priority),
-        cost_ms=estimated_cost(cost_ms(params), entry.log_mean),
+        cost_ms=estimate_ms,
+        reserved_ms=reserved_ms,
+        quote_id=quote_id,
         params=params.model_dump(mode="json"),
         warnings=warnings or [],
         max_attempts=limits.max_attempts,
@@ -93,6 +102,8 @@ async def submit(
         if _is_sample(job_id):
             await session.execute(scheduling.KEEP_START_ESTIMATE, {"job_id": job.id})
     await record_async(session, [Happening(job.id, Verb.QUEUED)])
+    await limits.terms.admit(session, job)
+    await session.flush()
     await session.refresh(job)
     return job
 

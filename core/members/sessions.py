@@ -17,6 +17,7 @@ from core.members import statements, tokens
 from core.members.roles import SCOPES, Role
 from core.operations.audit import Actor, note
 from core.tenants.authentication import Caller
+from core.tenants.rates import RatePolicy, RateStanding
 
 MOST_TRIES = 10
 TRIES_WITHIN = timedelta(minutes=15)
@@ -73,13 +74,15 @@ async def start(
     return Started(session_id, token, expires_at)
 
 
-async def resume(connection: AsyncConnection, token: str) -> Caller:
-    """The caller whose session this is; raises Unauthenticated."""
-    row = (await connection.execute(statements.RESOLVE_SESSION, {"sha256": tokens.digest(token)})).one_or_none()
+async def resume(connection: AsyncConnection, token: str, policy: RatePolicy) -> Caller:
+    """The caller whose session this is, after one request by this policy; raises Unauthenticated."""
+    asked = {"sha256": tokens.digest(token), "policy": policy.name, "quota": policy.quota, "period": policy.period}
+    row = (await connection.execute(statements.RESOLVE_SESSION, asked)).one_or_none()
     if row is None:
         raise Unauthenticated("The session has ended: sign in again.")
     role = Role(row.role)
-    return Caller(row.tenant_id, None, SCOPES[role], row.is_operator, user_id=row.user_id, role=role)
+    rate = RateStanding.of(policy, row)
+    return Caller(row.tenant_id, None, SCOPES[role], row.is_operator, user_id=row.user_id, role=role, rate=rate)
 
 
 async def end(session: AsyncSession, actor: Actor, token: str) -> None:

@@ -19,7 +19,14 @@ START_SESSION = text("""
     RETURNING expires_at
 """).bindparams(bindparam("lifetime", type_=Interval()))
 
-RESOLVE_SESSION = text("SELECT tenant_id, user_id, role, is_operator FROM resolve_session(:sha256)")
+# With it a token is taken from one of the tenant's buckets, as with a key.
+RESOLVE_SESSION = text("""
+    SELECT s.tenant_id, s.user_id, s.role, s.is_operator, coalesce(t.taken, true) AS taken, t.full_in
+    FROM resolve_session(:sha256) s
+    LEFT JOIN LATERAL take_token(s.tenant_id, :policy, :quota, :period) t ON :quota > 0
+""").bindparams(
+    bindparam("policy", type_=Text()), bindparam("quota", type_=BigInteger()), bindparam("period", type_=Interval())
+)
 
 END_SESSION = text("DELETE FROM user_sessions WHERE token_sha256 = :sha256 RETURNING id, tenant_id, user_id")
 

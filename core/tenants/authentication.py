@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.errors import Forbidden, Unauthenticated
 from core.members.roles import Role
 from core.tenants import keys, statements
+from core.tenants.rates import RatePolicy, RateStanding
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Caller:
         assert known is not None
         return known
 
+    rate: RateStanding | None = None  # none: no limit
+
     def may(self, scope: str) -> bool:
         """Whether the caller has the scope; ``admin`` includes every other."""
         return bool(self.scopes & {scope, "admin"})
@@ -46,11 +49,15 @@ class Caller:
             raise Forbidden("This is for operators of the deployment.")
 
 
-async def authenticate(connection: AsyncConnection, key: str) -> Caller:
-    """The caller whose key this is; raises Unauthenticated for a malformed, unknown, expired or revoked one."""
+async def authenticate(connection: AsyncConnection, key: str, policy: RatePolicy) -> Caller:
+    """The caller whose key this is, after one request by this policy.
+
+    Raises Unauthenticated for a malformed, unknown, expired or revoked key.
+    """
     if not keys.is_well_formed(key):
         raise Unauthenticated("The API key is not well-formed: part of it is missing or mistyped.")
-    row = (await connection.execute(statements.RESOLVE_API_KEY, {"sha256": keys.digest(key)})).one_or_none()
+    asked = {"sha256": keys.digest(key), "policy": policy.name, "quota": policy.quota, "period": policy.period}
+    row = (await connection.execute(statements.RESOLVE_API_KEY, asked)).one_or_none()
     if row is None:
         raise Unauthenticated("The API key is unknown, expired or revoked.")
-    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), row.is_operator)
+    return Caller(row.tenant_id, row.key_id, frozenset(row.scopes), row.is_operator, rate=RateStanding.of(policy, row))

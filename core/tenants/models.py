@@ -57,6 +57,20 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class RateBucket(Base):
+    """When a tenant's bucket of one rate limit is full again; all that a token bucket needs to know.
+
+    Unlogged: after a crash of the database every bucket is full.
+    """
+
+    __tablename__ = "rate_buckets"
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads this attribute by name
+
+    tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    policy: Mapped[Name] = mapped_column(primary_key=True)
+    full_at: Mapped[datetime]
+
+
 class Pool(Base):
     """Workers and jobs that share GPUs. ``vtime`` is the virtual time of the last leader (see ``fairshare``)."""
 

@@ -104,6 +104,7 @@ class Product:
             "jobs nobody asked for": [job for job in jobs if job not in asked],
             "second results": self._second_results(asked),
             "second charges": self._second_charges(),
+            "what does not add up": self.column("SELECT concat(subject, ' ', problem) FROM ledger_mismatches()"),
             "answers that contradict each other": self.load.contradictions,
             "webhooks": self._webhooks(),
             "objects missing or changed": checks.unsound_files(

@@ -50,6 +50,8 @@ def full(owner: Tenant, student: str, belongings: dict[str, str]) -> Tenant:
     deployment = owner.deployment
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sched_notes (pool, tenant_id) VALUES ('gpu', %s)", (owner.id,))
+    quoted = {"kind": "generation", "request": {"prompt": "a cat"}}
+    assert owner.http.post("/v1/quotes", json=quoted).status_code == 201
     deployment.store.put(keys.checkpoint(belongings["generation"], 999, 3), b"x", media_type="a/b")
     deployment.store.put(keys.upload(owner.id, "file_lost"), b"x", media_type="a/b")
     owner.upload(picture_bytes(colour="blue"), name="../../etc/pass wd")
@@ -132,7 +134,8 @@ def test_a_deletion_leaves_nothing_of_the_tenant_and_everything_of_the_others(
     assert gone.rows > 20
     assert counts(stranger) == strangers
     changed = {table for table, number in counts(friend).items() if number != theirs[table]}
-    assert changed <= {"concept_grants", "events", "granted_uses", "ready", "sched_notes", "webhook_deliveries"}
+    ended = {"budget_notes", "concept_grants", "events", "granted_uses", "ledger_entries", "ready", "sched_notes"}
+    assert changed <= ended | {"webhook_deliveries"}
     assert friend.http.get(f"/v1/jobs/{job}").json()["error"]["code"] == "grant-revoked"
     refused(full.http.get("/v1/jobs"), 401, "unauthenticated")
     with pytest.raises(NotFound):

@@ -25,6 +25,8 @@ SHARED = {
 OWNED = sorted(set(METADATA.tables) - SHARED - {"tenants", "models", "users"})
 INSERTABLE = [
     "api_keys",
+    "budget_notes",
+    "budgets",
     "concept_grants",
     "concepts",
     "events",
@@ -32,6 +34,8 @@ INSERTABLE = [
     "idempotency_keys",
     "invitations",
     "jobs",
+    "ledger_entries",
+    "quotes",
     "ready",
     "sched_notes",
     "tenant_pools",
@@ -64,6 +68,12 @@ def full(deployment, owner, belongings):
     owner.generate("a cat")  # it waits in `ready`
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql("INSERT INTO sched_notes (pool, tenant_id) VALUES ('gpu', %s)", (owner.id,))
+        connection.exec_driver_sql("INSERT INTO budget_notes (tenant_id) VALUES (%s)", (owner.id,))
+        connection.exec_driver_sql(
+            "INSERT INTO quotes (id, tenant_id, request_sha256, amounts_ms, expires_at)"
+            " VALUES ('quo_1', %s, 'x', '{1}', now())",
+            (owner.id,),
+        )
         connection.exec_driver_sql(
             "INSERT INTO audit_log (id, tenant_id, actor, action, object_id) VALUES ('aud_1', %s, 'a', 'b', 'c')",
             (owner.id,),

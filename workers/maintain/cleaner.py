@@ -1,4 +1,4 @@
-"""Throwing away what is old: kept answers, events that everybody has heard, ended jobs, what jobs made, and sessions.
+"""Throwing away what is old: kept answers, quotes, sessions, events that everybody heard, ended jobs, what jobs made.
 
 A batch at a time, each a short transaction of its own, with a rest after it: claims and finishes go on beside it.
 Objects go after their rows; what cannot be removed now is an orphan, and the sweeper's.
@@ -22,6 +22,7 @@ from core.storage.s3 import ObjectStore
 from workers.maintain import statements
 
 _KEYS_KEPT = timedelta(hours=24)
+_QUOTES_KEPT = timedelta(hours=24)  # after they have expired, so that whoever comes late learns why
 _PAIRS_KEPT = timedelta(hours=24)  # after their distillation has ended
 _TRIES_KEPT = timedelta(days=1)  # longer than they count
 _BATCH = 500  # rows of one transaction, so that none holds locks for long
@@ -54,6 +55,7 @@ class CleanCounts:
     jobs: int = 0
     files: int = 0
     sign_ins: int = 0
+    quotes: int = 0
 
 
 class Cleaner:
@@ -85,6 +87,7 @@ class Cleaner:
             sign_ins=self._delete(statements.DELETE_ENDED_SESSIONS)
             + self._delete(statements.DELETE_OLD_INVITATIONS)
             + self._delete(statements.DELETE_OLD_TRIES, age=_TRIES_KEPT),
+            quotes=self._delete(statements.DELETE_OLD_QUOTES, age=_QUOTES_KEPT),
         )
 
     def _delete(

@@ -28,6 +28,13 @@ DELETE_OLD_KEYS = text("""
     RETURNING 1
 """)
 
+DELETE_OLD_QUOTES = text("""
+    DELETE FROM quotes WHERE id IN (
+        SELECT id FROM quotes WHERE expires_at < lockstep_now() - :age
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+""")
+
 # What let somebody in, or was to, and the tries of those who were not let in.
 
 DELETE_ENDED_SESSIONS = text("""

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lockstep import cli_money
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
 from lockstep.jobs import JobFilter
@@ -33,6 +34,8 @@ jobs = typer.Typer(help="Look at jobs and cancel them.", no_args_is_help=True)
 concepts = typer.Typer(help="What was learned, and files of it.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 app.add_typer(concepts, name="concepts")
+for command in (cli_money.usage, cli_money.limits, cli_money.budget):
+    app.command()(command)
 
 J = TypeVar("J", bound=Job)
 Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]

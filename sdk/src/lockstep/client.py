@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from lockstep import jobs, resources, tenancy
+from lockstep import jobs, money, resources, tenancy
 from lockstep.errors import LockstepError
 from lockstep.generations import Generations
 from lockstep.retry import RetryPolicy
@@ -62,6 +62,9 @@ class Lockstep:
         self.distillations = resources.Distillations(self._transport)
         self.generations = Generations(self._transport)
         self.jobs = jobs.Jobs(self._transport)
+        self.budgets = money.Budgets(self._transport)
+        self.quotes = money.Quotes(self._transport)
+        self.account = money.Account(self._transport)
         self.webhook_endpoints = resources.WebhookEndpoints(self._transport)
         self.events = resources.Events(self._transport)
         self.api_keys = tenancy.ApiKeys(self._transport)

@@ -6,6 +6,7 @@
     ├── ConnectionFailed       no usable answer, after every retry
     ├── LockstepAPIError       the server said no: see ``code``
     │   ├── Unauthenticated    401
+    │   ├── BudgetExceeded     402
     │   ├── Forbidden          403
     │   ├── NotFound           404; also for what belongs to another tenant
     │   ├── Conflict           409
@@ -52,6 +53,10 @@ class LockstepAPIError(LockstepError):
 
 class Unauthenticated(LockstepAPIError):
     """The API key is missing or does not work."""
+
+
+class BudgetExceeded(LockstepAPIError):
+    """The budget does not suffice."""
 
 
 class Forbidden(LockstepAPIError):
@@ -102,6 +107,7 @@ class WebhookRejected(LockstepError):
 _BY_STATUS: dict[int, type[LockstepAPIError]] = {
     400: Invalid,
     401: Unauthenticated,
+    402: BudgetExceeded,
     403: Forbidden,
     404: NotFound,
     409: Conflict,

@@ -15,7 +15,8 @@ class Drawing(TypedDict, total=False):
     ``concepts`` are only needed to rename a concept or to change how it takes part, as in
     ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``format`` is ``"png"`` or ``"webp"``, and ``quality`` that of a
     WebP that may lose detail for a smaller file. ``metadata=False`` keeps what was asked for, such as the prompt, out
-    of the pictures' files. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs.
+    of the pictures' files. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs. ``quote`` is
+    the id of a quote for the request.
     """
 
     concepts: Sequence[Mapping[str, Any]]
@@ -29,6 +30,7 @@ class Drawing(TypedDict, total=False):
     quality: int | None
     metadata: bool | None
     priority: str | None
+    quote: str | None
 
 
 class Generations(JobsOf[Generation]):
@@ -50,9 +52,9 @@ class Generations(JobsOf[Generation]):
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
-        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``, ``priority``. ``wait`` asks the server
-        to hold its answer for up to that many seconds (55 at most), until the job has ended. ``cancel_after`` is how
-        long the job is wanted: seconds, or a duration such as ``"5m"``.
+        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``, ``priority``, ``quote``. ``wait`` asks
+        the server to hold its answer for up to that many seconds (55 at most), until the job has ended.
+        ``cancel_after`` is how long the job is wanted: seconds, or a duration such as ``"5m"``.
         """
         body = _body(prompt, drawing) | {"n": n}
         answer = self._transport.post(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -259,6 +259,76 @@ class Why(Resource):
     jobs_ahead: int | None = None
     tenants_ahead: int | None = None
     starts_in: StartEstimate | None = None
+
+
+class Budget(Resource):
+    """What a tenant, or one of its API keys, may spend; no ``limit``: anything."""
+
+    api_key_id: str | None = None
+    limit: float | None = None
+    period: str
+    period_start: datetime | None = None
+    hard: bool
+    spent: float
+    reserved: float
+    left: float | None = None
+
+
+class Quote(Resource):
+    """The most that one request will cost, if it names the quote before that expires."""
+
+    id: str
+    kind: str
+    gpu_seconds: float
+    created_at: datetime
+    expires_at: datetime
+
+
+class Used(Resource):
+    """Jobs that ended and what was charged for them, of one group."""
+
+    day: date | None = None
+    kind: str | None = None
+    model: str | None = None
+    api_key: str | None = None
+    jobs: int
+    gpu_seconds: float
+
+
+class Usage(Resource):
+    """What was used on some days."""
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    data: tuple[Used, ...] = ()
+    has_more: bool
+    total: Used
+
+
+class RateLimit(Resource):
+    """How many requests are served in a window, and how many of them are left at this moment."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    left: int
+
+
+class Cap(Resource):
+    """The most of something there may be; no ``limit``: as much as you like."""
+
+    limit: int | None = None
+    used: int
+
+
+class Limits(Resource):
+    """What holds for an API key."""
+
+    rates: tuple[RateLimit, ...] = ()
+    jobs: Cap
+    tenant_max_running: int
+    stored_bytes: Cap
+    budgets: tuple[Budget, ...] = ()
 
 
 class Event(Resource):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -22,7 +22,7 @@ from lockstep.models import (
     WebhookEndpoint,
     Why,
 )
-from lockstep.transport import Transport
+from lockstep.transport import Params, Transport
 
 R = TypeVar("R", bound=Resource)
 J = TypeVar("J", bound=Job)
@@ -34,7 +34,7 @@ class Resources:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def _page(self, path: str, of: type[R], params: Mapping[str, str | int | None]) -> Page[R]:
+    def _page(self, path: str, of: type[R], params: Params) -> Page[R]:
         answer = self._transport.get(path, params).json()
         return Page(
             data=tuple(of.model_validate(item) for item in answer["data"]),
@@ -192,6 +192,7 @@ class Trainings(PausableJobsOf[Training]):
         flip: bool | None = None,
         continue_from: int | None = None,
         priority: str | None = None,
+        quote: str | None = None,
         idempotency_key: str | None = None,
         cancel_after: int | str | None = None,
     ) -> Training:
@@ -200,7 +201,7 @@ class Trainings(PausableJobsOf[Training]):
         ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
         ``continue_from`` is a version to go on from: its pictures are learned from as well. ``priority`` (``"low"``,
         ``"normal"``, ``"high"``) orders your own jobs. ``cancel_after`` is how long it is wanted: seconds, or a
-        duration such as ``"1h30m"``. What is left out, the server decides.
+        duration such as ``"1h30m"``, and ``quote`` the id of a quote for it. What is left out, the server decides.
         """
         body = {
             "concept": concept,
@@ -213,6 +214,7 @@ class Trainings(PausableJobsOf[Training]):
             "flip": flip,
             "continue_from": continue_from,
             "priority": priority,
+            "quote": quote,
         }
         answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         return Training.model_validate(answer.json())
@@ -240,8 +242,8 @@ class Distillations(PausableJobsOf[Distillation]):
         """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
 
         ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
-        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``priority``. ``cancel_after`` is how long
-        it is wanted.
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``priority``, ``quote``. ``cancel_after`` is
+        how long it is wanted.
         """
         body = {
             "name": name,

@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ import httpx
 from lockstep.errors import ConnectionFailed, LockstepError, error_from
 from lockstep.retry import RetryPolicy
 
-Params = Mapping[str, str | int | None]
+Params = Mapping[str, str | int | Sequence[str] | None]
 File = tuple[str, bytes]  # name and content
 
 
@@ -41,6 +41,10 @@ class Transport:
     def get(self, path: str, params: Params | None = None) -> httpx.Response:
         """Read something."""
         return self._call("GET", path, params=_given(params))
+
+    def put(self, path: str, json: Mapping[str, Any]) -> httpx.Response:
+        """Set something; whoever repeats it sets the same."""
+        return self._call("PUT", path, json=dict(json))
 
     def delete(self, path: str) -> httpx.Response:
         """Remove something."""

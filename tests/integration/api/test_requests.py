@@ -45,6 +45,10 @@ SCOPES_OF = [
     ("POST", "/v1/invitations", "admin"),
     ("GET", "/v1/invitations", "admin"),
     ("DELETE", "/v1/invitations/inv_x", "admin"),
+    ("GET", "/v1/budgets", "admin"),
+    ("PUT", "/v1/budgets", "admin"),
+    ("GET", "/v1/usage", "read"),
+    ("GET", "/v1/limits", "read"),
     ("GET", "/v1/files", "read"),
     ("GET", "/v1/files/file_x", "read"),
     ("GET", "/v1/files/file_x/content", "read"),
@@ -148,6 +152,7 @@ def test_every_route_is_covered_by_that(url):
     }
     for_any_caller = {("GET", "/v1/sessions/current"), ("DELETE", "/v1/sessions/current")}
     by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
+    by_kind_of_job.add(("POST", "/v1/quotes"))
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
     pattern |= {

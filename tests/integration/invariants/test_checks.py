@@ -93,6 +93,17 @@ def test_a_queue_row_of_a_job_that_runs_is_told(history: History, breakable: Bre
     assert breakable.found() == {"false-queue-rows": [history.running]}
 
 
+def test_a_job_that_the_ledger_knows_otherwise_is_told(history: History, breakable: Breakable):
+    breakable.run("UPDATE jobs SET charged_ms = charged_ms + 1 WHERE id = :id", id=history.succeeded)
+    breakable.run("DELETE FROM ledger_entries WHERE job_id = :id AND kind <> 'reserve'", id=history.canceled)
+    assert sorted(breakable.found()["unbalanced-jobs"]) == sorted([history.succeeded, history.canceled])
+
+
+def test_a_budget_that_holds_back_for_nothing_is_told(history: History, breakable: Breakable):
+    breakable.run("UPDATE budgets SET reserved_ms = reserved_ms + 1")
+    assert breakable.found() == {"wrong-reserves": [history.tenant_id]}
+
+
 def test_an_answer_that_promises_a_job_which_is_not_there_is_told(breakable: Breakable):
     breakable.run(
         "INSERT INTO idempotency_keys (tenant_id, route, key, body_sha256, status, body) "

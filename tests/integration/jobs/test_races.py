@@ -47,6 +47,7 @@ BROKEN = {
         SELECT j.id FROM jobs j WHERE (SELECT count(*) FROM ready r WHERE r.job_id = j.id)
         <> (state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL AND NOT blocked
             AND key_place IS DISTINCT FROM 'waiting')::int""",
+    "money": "SELECT concat(subject, ' ', problem) FROM ledger_mismatches()",
     "attempts": """
         SELECT j.id FROM jobs j WHERE (SELECT count(*) FROM job_attempts a WHERE a.job_id = j.id AND a.ended_at IS NULL
             AND a.token = j.lease_token) <> (j.state = 'running')::int""",

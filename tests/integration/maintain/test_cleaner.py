@@ -111,6 +111,22 @@ def test_idempotency_keys_are_kept_for_a_day(queue, clock, clean):
     assert queue.column("SELECT key FROM idempotency_keys") == ["young"]
 
 
+def test_quotes_are_kept_for_a_day_after_they_expired(queue, clock, clean):
+    quote = (
+        "INSERT INTO quotes (id, tenant_id, request_sha256, amounts_ms, expires_at)"
+        " VALUES (:i, :t, 's', '{1}', lockstep_now() + :lasts)"
+    )
+    with queue.sessions.begin() as session:
+        for quote_id, minutes in (("quo_1", 15), ("quo_2", 300)):
+            values = {"i": quote_id, "t": queue.tenant(), "lasts": timedelta(minutes=minutes)}
+            session.execute(text(quote), values)
+    clock.advance(timedelta(hours=24))
+    assert clean() == CleanCounts()
+    clock.advance(timedelta(hours=1))
+    assert clean() == CleanCounts(quotes=1)
+    assert queue.column("SELECT id FROM quotes") == ["quo_2"]
+
+
 def test_events_are_kept_for_thirty_days_and_go_with_their_deliveries(queue, clock, clean):
     tenant = queue.tenant()
     subscribe(queue, tenant)

@@ -1,0 +1,1 @@
+"""What tenants may spend of the GPUs, and what they have spent: budgets, the ledger, quotes."""
