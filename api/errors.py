@@ -58,6 +58,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.ConceptNotReady: 409,
     errors.ConceptModelMismatch: 409,
     errors.NotReproducible: 409,
+    errors.WebhookEndpointDisabled: 409,
     errors.IdempotencyInProgress: 409,
     errors.TooLarge: 413,
     errors.StorageUnavailable: 503,

@@ -17,7 +17,7 @@
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
-    │   ├── NotReproducible
+    │   ├── NotReproducible, WebhookEndpointDisabled
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     └── StorageUnavailable         object storage does not answer; try again
@@ -244,6 +244,12 @@ class NotReproducible(Conflict):
     """What the picture was drawn with is gone, or no generation drew it."""
 
     code = "not-reproducible"
+
+
+class WebhookEndpointDisabled(Conflict):
+    """Nothing is sent to a webhook endpoint that is disabled; enable it first."""
+
+    code = "webhook-endpoint-disabled"
 
 
 class IdempotencyInProgress(Conflict):

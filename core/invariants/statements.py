@@ -153,7 +153,7 @@ MISSED_DELIVERIES = text("""
         FROM recent e JOIN webhook_deliveries d ON d.event_id = e.id GROUP BY 1, 2)
     SELECT e.id FROM recent e JOIN told t ON t.type = e.type AND e.created_at > t.since AND e.created_at < t.until
     JOIN webhook_endpoints w ON w.id = t.endpoint_id AND w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
-        AND e.created_at > w.created_at + interval '1 minute'
+        AND e.created_at > w.listening_since + interval '1 minute'
     WHERE NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = w.id)
     UNION
     SELECT d.id FROM recent e JOIN webhook_deliveries d ON d.event_id = e.id

@@ -96,6 +96,12 @@ def test_no_row_can_be_taken_or_given_away(api, full, owner, stranger, table):
         api(f"UPDATE {table} SET tenant_id = :to", owner.id, to=stranger.id)
 
 
+def test_no_delivery_of_another_tenant_can_be_resent(api, full, owner, stranger):
+    changed = "UPDATE webhook_deliveries SET state = 'failed', next_attempt_at = NULL"
+    assert api(changed, stranger.id) == 0
+    assert api(changed, owner.id) > 0
+
+
 @pytest.mark.parametrize("table", ["files", "idempotency_keys", "ready"])
 def test_no_row_of_another_tenant_can_be_deleted(api, full, owner, stranger, table):
     assert api(f"DELETE FROM {table} WHERE tenant_id = :of", stranger.id, of=owner.id) == 0

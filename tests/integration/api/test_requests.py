@@ -33,6 +33,12 @@ SCOPES_OF = [
     ("POST", "/v1/webhook_endpoints", "admin"),
     ("POST", "/v1/webhook_endpoints/we_x", "admin"),
     ("DELETE", "/v1/webhook_endpoints/we_x", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/rotate_secret", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/disable", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/enable", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/test", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/recover", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/deliveries/dlv_x/resend", "admin"),
     ("GET", "/v1/files", "read"),
     ("GET", "/v1/files/file_x", "read"),
     ("GET", "/v1/files/file_x/content", "read"),
@@ -56,6 +62,7 @@ SCOPES_OF = [
     ("GET", "/v1/webhook_endpoints", "read"),
     ("GET", "/v1/webhook_endpoints/we_x", "read"),
     ("GET", "/v1/webhook_endpoints/we_x/deliveries", "read"),
+    ("GET", "/v1/webhook_endpoints/we_x/deliveries/dlv_x", "read"),
 ]
 OF_OPERATORS = [
     ("GET", "/metrics"),
@@ -82,6 +89,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/concepts/import": {"json": {"file": "file_x", "concept": "imported"}},
     "/v1/webhook_endpoints": {"json": {"url": "https://example.com"}},
     "/v1/webhook_endpoints/we_x": {"json": {}},
+    "/v1/webhook_endpoints/we_x/recover": {"json": {"since": "2026-11-21T09:30:00Z"}},
     "/v1/files": {"files": {"file": ("x", b"x")}},
 }
 
@@ -123,7 +131,7 @@ def test_every_route_is_covered_by_that(url):
     by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
-    pattern |= {"we_x": "{endpoint_id}"}
+    pattern |= {"we_x": "{endpoint_id}", "dlv_x": "{delivery_id}"}
     covered = {(m, "/".join(pattern.get(part, part) for part in path.split("/"))) for m, path, _ in SCOPES_OF}
     assert documented == covered | set(OF_OPERATORS) | open_to_all | by_kind_of_job
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Any
 from standardwebhooks import Webhook
 
 HANG = b""  # an answer that never comes
+_BETWEEN_BYTES = 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
     """An HTTP answer."""
     lines = [f"HTTP/1.1 {status} Said", f"content-length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+class Drip(bytes):
+    """An answer that comes one byte at a time, and never whole."""
 
 
 class Receiver:
@@ -80,12 +86,21 @@ class Receiver:
             if said == HANG:
                 await self._released.wait()
                 said = answer(204)
+            if isinstance(said, Drip):
+                await _drip(writer, said)
             writer.write(said)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the sender hung up
         finally:
             writer.close()
+
+
+async def _drip(writer: asyncio.StreamWriter, answer: bytes) -> None:
+    for byte in itertools.chain(answer, itertools.repeat(ord("x"))):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(_BETWEEN_BYTES)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

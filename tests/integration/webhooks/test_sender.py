@@ -6,24 +6,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from core.webhooks.schedule import DELAYS, MAX_ATTEMPTS
-from core.webhooks.sender import SendCounts, Sender, SendLimits
+from core.webhooks.sender import SendCounts, SendLimits
 from core.webhooks.target_policy import TargetPolicy
+from tests.integration.webhooks.conftest import SOON, Outbox, send
 from tests.integration.webhooks.receiver import HANG, answer
 
-SOON = timedelta(seconds=20)
 AFTER_THE_LEASE = timedelta(seconds=31)
 
 
-async def send(sender: Sender) -> SendCounts:
-    """One pass, and the answers to all it started."""
-    started = await sender.run_once()
-    ended = await sender.finish(SOON)
-    return SendCounts(started.started, ended.delivered, ended.retried, ended.failed)
-
-
-async def send_ahead(outbox, ahead: timedelta) -> SendCounts:
-    async with outbox.sender(ahead=ahead) as sender:
-        return await send(sender)
+async def send_ahead(outbox: Outbox, ahead: timedelta) -> SendCounts:
+    return await outbox.send(ahead=ahead)
 
 
 async def test_an_event_is_delivered_once_and_verifies(outbox, receiver):
@@ -85,22 +77,6 @@ async def test_retry_after_postpones_the_next_attempt(outbox, receiver):
     await send_ahead(outbox, timedelta(0))
     assert await send_ahead(outbox, timedelta(seconds=590)) == SendCounts()
     assert await send_ahead(outbox, timedelta(seconds=610)) == SendCounts(started=1, retried=1)
-
-
-async def test_gone_ends_the_endpoint_and_all_that_is_owed_to_it(outbox, receiver):
-    tenant = await outbox.tenant()
-    await outbox.endpoint(tenant, receiver.url("/gone"))
-    await outbox.endpoint(tenant, receiver.url("/here"))
-    receiver.will_answer(answer(410), path="/gone")
-    await outbox.happen(tenant, 6)
-    async with outbox.sender(limits=SendLimits(per_endpoint=1)) as sender:
-        assert await send(sender) == SendCounts(started=2, delivered=1, failed=1)
-        for _ in range(5):
-            await send(sender)
-    assert [request.path for request in receiver.requests].count("/gone") == 1
-    assert sorted(await outbox.states()) == ["delivered"] * 6 + ["failed"] * 6
-    await outbox.happen(tenant)
-    assert len(await outbox.states()) == 13
 
 
 async def test_what_is_owed_to_a_deleted_endpoint_is_not_sent(outbox, receiver):
