@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from standardwebhooks import Webhook
@@ -24,6 +25,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
@@ -42,7 +44,7 @@ def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
 
 
 class Drip(bytes):
-    """An answer that comes one byte at a time, and never whole."""
+    """An answer that comes one byte at a time, but for a head that is whole, and never ends."""
 
 
 class Receiver:
@@ -62,7 +64,7 @@ class Receiver:
         self.answers[path] = deque(answers)
 
     def release(self) -> None:
-        """Let the requests that hang be answered, with 204."""
+        """Let the requests that hang be answered, with 204, and those that are dripped at be cut off."""
         self._released.set()
 
     def at(self, path: str) -> list[Request]:
@@ -87,7 +89,7 @@ class Receiver:
                 await self._released.wait()
                 said = answer(204)
             if isinstance(said, Drip):
-                await _drip(writer, said)
+                return await self._drip(writer, said)
             writer.write(said)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -95,12 +97,15 @@ class Receiver:
         finally:
             writer.close()
 
-
-async def _drip(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    for byte in itertools.chain(answer, itertools.repeat(ord("x"))):
-        writer.write(bytes([byte]))
-        await writer.drain()
-        await asyncio.sleep(_BETWEEN_BYTES)
+    async def _drip(self, writer: asyncio.StreamWriter, said: Drip) -> None:
+        head, blank, rest = said.rpartition(b"\r\n\r\n")
+        writer.write(head + blank)
+        for byte in itertools.chain(rest, itertools.repeat(ord("x"))):
+            if self._released.is_set():
+                return
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(_BETWEEN_BYTES)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

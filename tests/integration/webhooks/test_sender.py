@@ -173,6 +173,49 @@ async def test_a_tenant_with_many_hanging_endpoints_leaves_room_for_the_others(o
         assert (await sender.run_once()).started == 0
 
 
+async def test_endpoints_that_fail_hold_a_quarter_of_their_tenants_places(outbox, receiver):
+    tenant = await outbox.tenant()
+    for number in range(6):
+        await outbox.endpoint(tenant, receiver.url(f"/{number}"))
+        receiver.will_answer(HANG, path=f"/{number}")
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now() - interval '1 minute'")
+    await outbox.happen(tenant, 3)
+    await outbox.endpoint(tenant, receiver.url("/healthy"))
+    await outbox.happen(tenant, 12)
+    async with outbox.sender(limits=SendLimits(per_tenant=16, per_endpoint=12)) as sender:
+        await sender.run_once()
+        await receiver.has(12, "/healthy")
+        assert sum(len(receiver.at(f"/{number}")) for number in range(6)) == 4
+        await sender.rest(timedelta(seconds=5))
+        assert (await sender.run_once()).started == 0
+
+
+async def test_endpoints_of_many_tenants_that_fail_leave_three_quarters_of_all_places(outbox, receiver):
+    receiver.will_answer(HANG, path="/hanging")
+    for number in range(4):
+        tenant = await outbox.tenant(f"dead {number}")
+        await outbox.endpoint(tenant, receiver.url("/hanging"))
+        await outbox.happen(tenant, 2)
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now()")
+    healthy = await outbox.tenant("healthy")
+    await outbox.endpoint(healthy, receiver.url("/healthy"))
+    await outbox.happen(healthy, 6)
+    async with outbox.sender(limits=SendLimits(in_all=8, per_tenant=8, per_endpoint=8)) as sender:
+        assert (await sender.run_once()).started == 8
+        await receiver.has(6, "/healthy")
+        assert len(await receiver.has(2, "/hanging")) == 2
+
+
+async def test_an_endpoint_that_accepts_again_has_all_its_places_again(outbox, receiver):
+    tenant = await outbox.tenant()
+    await outbox.endpoint(tenant, receiver.url())
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now()")
+    await outbox.happen(tenant, 5)
+    async with outbox.sender() as sender:
+        assert await send(sender) == SendCounts(started=1, delivered=1)
+        assert await send(sender) == SendCounts(started=4, delivered=4)
+
+
 async def test_a_backlog_flows_without_waiting_for_the_next_look(outbox, receiver):
     tenant = await outbox.tenant()
     await outbox.endpoint(tenant, receiver.url())
