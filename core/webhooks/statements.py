@@ -203,18 +203,21 @@ CLAIM_DELIVERIES = text("""
                 WHERE p.endpoint_id = d.endpoint_id AND p.state IN ('pending', 'held')
                   AND p.event_id >= left(d.event_id, -6) AND p.event_id < d.event_id))
             ORDER BY next_attempt_at
-            LIMIT greatest(0, :per_endpoint / CASE WHEN e.failing_since IS NULL THEN 1 ELSE :failing_share END
-                - coalesce((:in_flight ->> o.endpoint_id)::bigint, 0))) d),
+            LIMIT greatest(0, - coalesce((:in_flight ->> o.endpoint_id)::bigint, 0)
+                + CASE WHEN e.failing_since IS NULL THEN :per_endpoint
+                    ELSE greatest(1, :per_endpoint / :failing_share) END)) d),
     fair AS (
         SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY next_attempt_at) AS turn FROM due
         WHERE NOT failing
-           OR nth <= :per_tenant / :failing_share - coalesce((:in_flight ->> ('failing:' || tenant_id))::bigint, 0)),
+           OR nth <= greatest(1, :per_tenant / :failing_share)
+            - coalesce((:in_flight ->> ('failing:' || tenant_id))::bigint, 0)),
     counted AS (
         SELECT *, row_number() OVER (PARTITION BY failing ORDER BY turn, next_attempt_at) AS place FROM fair
         WHERE turn <= :per_tenant - coalesce((:in_flight ->> tenant_id)::bigint, 0)),
     chosen AS (
         SELECT id FROM counted
-        WHERE NOT failing OR place <= :in_all / :failing_share - coalesce((:in_flight ->> 'failing')::bigint, 0)
+        WHERE NOT failing
+           OR place <= greatest(1, :in_all / :failing_share) - coalesce((:in_flight ->> 'failing')::bigint, 0)
         ORDER BY turn, next_attempt_at LIMIT :room),
     locked AS (
         SELECT id FROM webhook_deliveries

@@ -16,7 +16,7 @@ from core.webhooks import redelivery, subscriptions
 from tests.benchmarks.dispatch import Ground, durable_ground
 from tests.benchmarks.report import Report, argument_parser, print_table
 from tests.benchmarks.scheduling.latency import part
-from tests.integration.webhooks.conftest import Outbox
+from tests.integration.webhooks.conftest import LOOPBACK, Outbox
 from tests.integration.webhooks.receiver import HANG, Drip, Receiver, receiving
 
 TOLD: Final = "generation.progress"
@@ -47,14 +47,15 @@ MANY: Final = Dead("one in every tenant, all hanging", 20)
 class Size:
     """How much is measured."""
 
-    rounds: int = 5
-    events: int = 500  # in each case of each round
+    runs: int = 5
+    slices: int = 6  # of a run, in each of which every case has its turn
+    events: int = 100  # in each case of each slice
     rate: float = 50.0  # a second, over all tenants
     tenants: int = 20
     owed: int = 50  # events of each tenant that its dead endpoint is behind with
 
 
-QUICK = Size(rounds=1, events=20, rate=20.0, tenants=2, owed=3)
+QUICK = Size(runs=1, slices=1, events=20, rate=20.0, tenants=2, owed=3)
 
 
 class Customers:
@@ -103,17 +104,11 @@ class Customers:
         """With dead endpoints that are owed all that happened before; nothing of them is left afterwards."""
         async with receiving() as receiver:
             receiver.will_answer(dead.answer)
-            made = [
-                (tenant_id, await self.outbox.endpoint(tenant_id, receiver.url(), TOLD, OWED))
-                for tenant_id in self.tenants[: dead.tenants]
-            ]
-            for tenant_id, endpoint in made:
-                async with self.outbox.as_api(tenant_id) as session:
-                    await redelivery.recover(session, endpoint.id, since=datetime.now(UTC) - _DAY, until=None)
+            made = [(tenant_id, await self._behind(tenant_id, receiver)) for tenant_id in self.tenants[: dead.tenants]]
             yield
-            for tenant_id, endpoint in made:
+            for tenant_id, endpoint_id in made:
                 async with self.outbox.as_api(tenant_id) as session:
-                    await subscriptions.delete_endpoint(session, endpoint.id)
+                    await subscriptions.delete_endpoint(session, endpoint_id)
             receiver.release()
             async with asyncio.timeout(_PATIENCE):
                 while await self.outbox.rows(  # noqa: ASYNC110 - a table tells nobody
@@ -121,19 +116,28 @@ class Customers:
                 ):
                     await asyncio.sleep(0.2)
 
+    async def _behind(self, tenant_id: str, receiver: Receiver) -> str:
+        """An endpoint that is owed what happened before, and wants to know what happens now."""
+        endpoint = await self.outbox.endpoint(tenant_id, receiver.url(), OWED)
+        async with self.outbox.as_api(tenant_id) as session:
+            await redelivery.recover(session, endpoint.id, since=datetime.now(UTC) - _DAY, until=None)
+            await subscriptions.update_endpoint(session, endpoint.id, policy=LOOPBACK, event_types=[TOLD, OWED])
+        return endpoint.id
+
 
 async def measure_delays(outbox: Outbox, size: Size) -> dict[Dead, list[list[float]]]:
-    """Each case in each round, one round beginning where the one before ended."""
+    """The delays of each case in each run."""
     cases = [NONE, *PROMISED, MANY]
-    delays: dict[Dead, list[list[float]]] = {case: [] for case in cases}
+    delays: dict[Dead, list[list[float]]] = {case: [[] for _ in range(size.runs)] for case in cases}
     async with receiving() as receiver:
         customers = Customers(outbox, receiver)
         await customers.join(size)
         await customers.delays(size)  # opens connections and prepares statements
-        for turn in range(size.rounds):
-            for case in cases if turn % 2 == 0 else cases[::-1]:
+        for turn in range(size.runs * size.slices):
+            first = turn % len(cases)
+            for case in cases[first:] + cases[:first]:
                 async with customers.beside(case):
-                    delays[case].append(await customers.delays(size))
+                    delays[case][turn // size.slices] += await customers.delays(size)
     await outbox.owners.dispose()
     await outbox.api.dispose()
     return delays
@@ -145,7 +149,7 @@ def measure(report: Report, ground: Ground, size: Size) -> None:
         here = settings.model_copy(update={"webhook_allow": ("127.0.0.0/8",)})
         with part("workers.maintain", here, ground.folder):
             delays = asyncio.run(measure_delays(Outbox(settings.owner_dsn), size))
-    found = {case: {name: _of(rounds, share) for name, share in SHARES.items()} for case, rounds in delays.items()}
+    found = {case: {name: _of(runs, share) for name, share in SHARES.items()} for case, runs in delays.items()}
     rows: list[tuple[str, float, float, float]] = []
     for case, figures in found.items():
         ratio = median(mine / none for mine, none in zip(figures["p99"], found[NONE]["p99"], strict=True))
@@ -163,14 +167,14 @@ def measure(report: Report, ground: Ground, size: Size) -> None:
         if case in PROMISED:
             report.expect(f"p99 over that beside none, dead: {case.name}", "<=", 1.5)
     print_table(
-        f"Milliseconds from commit to arrival at {size.tenants} healthy endpoints; medians of {size.rounds} rounds",
+        f"Milliseconds from commit to arrival at {size.tenants} healthy endpoints; medians of {size.runs} runs",
         ("dead endpoints", "p50", "p99", "p99 over none's"),
         rows,
     )
 
 
-def _of(rounds: Sequence[Sequence[float]], share: int) -> list[float]:
-    return [quantiles(delays, n=100)[share - 1] for delays in rounds]
+def _of(runs: Sequence[Sequence[float]], share: int) -> list[float]:
+    return [quantiles(delays, n=100)[share - 1] for delays in runs]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

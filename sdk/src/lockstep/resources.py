@@ -19,7 +19,6 @@ from lockstep.models import (
     Page,
     Resource,
     Training,
-    WebhookEndpoint,
     Why,
 )
 from lockstep.transport import Transport
@@ -28,7 +27,9 @@ R = TypeVar("R", bound=Resource)
 J = TypeVar("J", bound=Job)
 
 
-class _Resources:
+class Resources:
+    """Base of them all: how a page is read."""
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
@@ -42,7 +43,7 @@ class _Resources:
         )
 
 
-class Files(_Resources):
+class Files(Resources):
     """Pictures and concept files that were uploaded, and what jobs produced."""
 
     def upload(
@@ -66,7 +67,7 @@ class Files(_Resources):
         return self._transport.get(f"/v1/files/{file_id}/content").content
 
 
-class Concepts(_Resources):
+class Concepts(Resources):
     """What trainings have learned, here or elsewhere."""
 
     def list(self, *, limit: int | None = None, after: str | None = None) -> Page[Concept]:
@@ -99,7 +100,7 @@ class Concepts(_Resources):
         return Concept.model_validate(answer.json())
 
 
-class Models(_Resources):
+class Models(Resources):
     """Base models and students that jobs can name."""
 
     def list(self) -> Page[Model]:
@@ -107,7 +108,7 @@ class Models(_Resources):
         return self._page("/v1/models", Model, {})
 
 
-class JobsOf(_Resources, Generic[J]):
+class JobsOf(Resources, Generic[J]):
     """What can be done with jobs of one kind, or of any."""
 
     _path: ClassVar[str]
@@ -254,29 +255,7 @@ class Distillations(PausableJobsOf[Distillation]):
         return Distillation.model_validate(answer.json())
 
 
-class WebhookEndpoints(_Resources):
-    """Addresses that events are sent to."""
-
-    def create(self, *, url: str, name: str | None = None, event_types: Sequence[str] = ()) -> WebhookEndpoint:
-        """Have events of these types (every type, if none are named) sent to ``url``.
-
-        Keep the answer's ``signing_secret``: it is told this once, and ``lockstep.webhooks.verify`` needs it.
-        """
-        body = {"url": url, "name": name, "event_types": list(event_types)}
-        # Tried once: the server keeps no idempotency keys for endpoints, and a second one would double every delivery.
-        answer = self._transport.post("/v1/webhook_endpoints", body, repeat=False)
-        return WebhookEndpoint.model_validate(answer.json())
-
-    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[WebhookEndpoint]:
-        """Endpoints, newest first."""
-        return self._page("/v1/webhook_endpoints", WebhookEndpoint, {"limit": limit, "after": after})
-
-    def delete(self, endpoint_id: str) -> None:
-        """Send nothing there any more."""
-        self._transport.delete(f"/v1/webhook_endpoints/{endpoint_id}")
-
-
-class Events(_Resources):
+class Events(Resources):
     """Everything that happened, for whoever may have missed a webhook."""
 
     def list(self, *, job: str | None = None, limit: int | None = None, after: str | None = None) -> Page[Event]:

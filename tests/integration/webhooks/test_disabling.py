@@ -151,6 +151,7 @@ async def test_one_acceptance_in_between_keeps_an_endpoint_enabled(outbox, recei
     for ahead in (timedelta(0), FAILING_FOR / 2, FAILING_FOR + HOUR):
         await outbox.happen(tenant)
         await outbox.send(ahead=ahead, limits=SendLimits(per_endpoint=1))
+    assert len(receiver.requests) == 3
     found = await shown(outbox, tenant, endpoint.id)
     assert (found.disabled_at, found.failing_since is not None) == (None, True)
 
