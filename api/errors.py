@@ -61,6 +61,7 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.ConceptNotReady: 409,
     errors.ConceptModelMismatch: 409,
     errors.NotReproducible: 409,
+    errors.WebhookEndpointDisabled: 409,
     errors.IdempotencyInProgress: 409,
     errors.QuoteMismatch: 422,
     errors.QuoteUsed: 409,

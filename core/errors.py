@@ -20,7 +20,7 @@
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
-    │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull
+    │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull, WebhookEndpointDisabled
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     ├── BudgetExceeded, QueueFull, RateLimited   what the tenant or the key may have is used up
@@ -306,6 +306,12 @@ class QuoteExpired(Conflict):
     """The quote holds no more."""
 
     code = "quote-expired"
+
+
+class WebhookEndpointDisabled(Conflict):
+    """Nothing is sent to a webhook endpoint that is disabled; enable it first."""
+
+    code = "webhook-endpoint-disabled"
 
 
 class IdempotencyInProgress(Conflict):

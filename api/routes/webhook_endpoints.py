@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Administrator, Reader, Server, TenantSession
 from api.pagination import WantedPage, list_of
@@ -10,11 +13,16 @@ from api.schemas.common import ListOf
 from api.schemas.webhook_endpoints import (
     CreateWebhookEndpoint,
     Delivery,
+    DeliveryLog,
     NewWebhookEndpoint,
+    RecoverDeliveries,
+    RecoveredDeliveries,
+    RotateSecret,
     UpdateWebhookEndpoint,
     WebhookEndpoint,
 )
-from core.webhooks import subscriptions
+from core.webhooks import redelivery, subscriptions
+from core.webhooks.schedule import DeliveryState
 
 router = APIRouter(prefix="/v1/webhook_endpoints", tags=["Webhooks"])
 
@@ -30,6 +38,7 @@ async def create_webhook_endpoint(
         url=body.url,
         name=body.name,
         event_types=body.event_types,
+        in_order=body.in_order,
         policy=server.webhook_targets,
     )
     response.headers["Location"] = server.urls.webhook_endpoint(endpoint.id)
@@ -61,6 +70,7 @@ async def update_webhook_endpoint(
         url=body.url,
         name=body.name,
         event_types=body.event_types,
+        in_order=body.in_order,
     )
     return WebhookEndpoint.of(endpoint)
 
@@ -71,10 +81,72 @@ async def delete_webhook_endpoint(endpoint_id: str, _: Administrator, session: T
     await subscriptions.delete_endpoint(session, endpoint_id)
 
 
+@router.post("/{endpoint_id}/rotate_secret")
+async def rotate_secret(
+    endpoint_id: str, _: Administrator, session: TenantSession, body: RotateSecret | None = None
+) -> NewWebhookEndpoint:
+    """Replace the secret. Keep the answer's `signing_secret`: it is shown this once.
+
+    For a day every webhook has two signatures, one by each secret, so that receivers can be changed one by one.
+    """
+    keep = (body or RotateSecret()).keep_old_secret_active_for_24_hours
+    overlap = subscriptions.OVERLAP if keep else timedelta(0)
+    endpoint, secret = await subscriptions.rotate_secret(session, endpoint_id, overlap=overlap)
+    return NewWebhookEndpoint(**WebhookEndpoint.of(endpoint).model_dump(), signing_secret=secret)
+
+
+@router.post("/{endpoint_id}/disable")
+async def disable_webhook_endpoint(endpoint_id: str, _: Administrator, session: TenantSession) -> WebhookEndpoint:
+    """Send nothing there until it is enabled. What is owed, and what happens meanwhile, is held for it."""
+    return WebhookEndpoint.of(await subscriptions.disable_endpoint(session, endpoint_id))
+
+
+@router.post("/{endpoint_id}/enable")
+async def enable_webhook_endpoint(endpoint_id: str, _: Administrator, session: TenantSession) -> WebhookEndpoint:
+    """Send there again, beginning with what was held."""
+    return WebhookEndpoint.of(await subscriptions.enable_endpoint(session, endpoint_id))
+
+
+@router.post("/{endpoint_id}/test", status_code=202)
+async def send_test_event(endpoint_id: str, _: Administrator, session: TenantSession) -> Delivery:
+    """Send an event of the type `webhook_endpoint.test` there, whatever types it wants, and to no other endpoint."""
+    return Delivery.of(await redelivery.send_test(session, endpoint_id))
+
+
+@router.post("/{endpoint_id}/recover")
+async def recover_deliveries(
+    endpoint_id: str, body: RecoverDeliveries, _: Administrator, session: TenantSession
+) -> RecoveredDeliveries:
+    """Send what happened since a time and failed, or was never sent: before the endpoint existed or wanted its type.
+
+    A request recovers 5,000 of each; while `has_more`, send it again.
+    """
+    recovered = await redelivery.recover(session, endpoint_id, since=body.since, until=body.until)
+    return RecoveredDeliveries.of(recovered)
+
+
 @router.get("/{endpoint_id}/deliveries")
-async def list_deliveries(endpoint_id: str, _: Reader, session: TenantSession, page: WantedPage) -> ListOf[Delivery]:
+async def list_deliveries(
+    endpoint_id: str,
+    _: Reader,
+    session: TenantSession,
+    page: WantedPage,
+    state: Annotated[DeliveryState | None, Query(description="Only those of this state.")] = None,
+) -> ListOf[Delivery]:
     """List what was sent to an endpoint or still is to be, newest first."""
-    found = await subscriptions.list_deliveries(
-        session, endpoint_id, after=page.after, before=page.before, limit=page.limit
+    found = await redelivery.list_deliveries(
+        session, endpoint_id, state=state, after=page.after, before=page.before, limit=page.limit
     )
     return list_of(found, Delivery.of)
+
+
+@router.get("/{endpoint_id}/deliveries/{delivery_id}")
+async def get_delivery(endpoint_id: str, delivery_id: str, _: Reader, session: TenantSession) -> DeliveryLog:
+    """Get a delivery with every request that was made for it."""
+    return DeliveryLog.with_attempts(*await redelivery.get_delivery(session, endpoint_id, delivery_id))
+
+
+@router.post("/{endpoint_id}/deliveries/{delivery_id}/resend", status_code=202)
+async def resend_delivery(endpoint_id: str, delivery_id: str, _: Administrator, session: TenantSession) -> Delivery:
+    """Send an event once more, whatever became of it, with ten attempts anew."""
+    return Delivery.of(await redelivery.resend(session, endpoint_id, delivery_id))

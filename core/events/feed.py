@@ -13,8 +13,8 @@ from core.db.transactions import Transactions
 from core.errors import Invalid, NotFound
 from core.events import statements
 from core.events.statements import Cursor
+from core.events.types import ALL_TYPES
 from core.jobs import statements as job_statements
-from core.jobs.events import EVENT_TYPES
 from core.jobs.models import Event
 from core.jobs.states import JobState
 
@@ -25,7 +25,7 @@ async def read_feed(
     session: AsyncSession, *, event_type: str | None, job_id: str | None, after: str | None, limit: int
 ) -> Page[Event]:
     """Events oldest first, from the one after ``after``; raises NotFound when that one is gone, and Invalid."""
-    if event_type is not None and event_type not in EVENT_TYPES:  # it would be looked for in all there is
+    if event_type is not None and event_type not in ALL_TYPES:  # it would be looked for in all there is
         raise Invalid(f"There are no events of type {event_type!r}.", param="type")
     cursor = None
     if after is not None:

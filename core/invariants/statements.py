@@ -183,17 +183,17 @@ UNTOLD_ENDS = text("""
     LIMIT :limit
 """)
 
-# An event without a delivery to an endpoint that got both earlier and later ones of its type, and deliveries that
+# A job's event without a delivery to an endpoint that got both earlier and later ones of its type, and deliveries that
 # count as delivered though no receiver said so.
 MISSED_DELIVERIES = text("""
     WITH recent AS (
-        SELECT id, tenant_id, type, created_at FROM events ORDER BY created_at DESC LIMIT :newest),
+        SELECT id, tenant_id, job_id, type, created_at FROM events ORDER BY created_at DESC LIMIT :newest),
     told AS (
         SELECT d.endpoint_id, e.type, min(e.created_at) AS since, max(e.created_at) AS until
         FROM recent e JOIN webhook_deliveries d ON d.event_id = e.id GROUP BY 1, 2)
     SELECT e.id FROM recent e JOIN told t ON t.type = e.type AND e.created_at > t.since AND e.created_at < t.until
     JOIN webhook_endpoints w ON w.id = t.endpoint_id AND w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
-        AND e.created_at > w.created_at + interval '1 minute'
+        AND e.created_at > w.listening_since + interval '1 minute' AND e.job_id IS NOT NULL
     WHERE NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = w.id)
     UNION
     SELECT d.id FROM recent e JOIN webhook_deliveries d ON d.event_id = e.id

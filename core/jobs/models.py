@@ -162,7 +162,7 @@ class JobAttempt(Base):
 
 
 class Event(Base):
-    """Something that happened to a job, once, in order: ``sequence`` counts from 1 within the job.
+    """Something that happened, once. To a job in order: ``sequence`` counts from 1 within it; else it is 1.
 
     ``xid`` and ``position`` order events over all jobs by commit: a reader that stops at the oldest running
     transaction never misses one that commits late.
@@ -180,7 +180,7 @@ class Event(Base):
 
     id: Mapped[Name] = mapped_column(primary_key=True)
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
-    job_id: Mapped[Name]
+    job_id: Mapped[Name | None]
     sequence: Mapped[int]
     type: Mapped[str]
     data: Mapped[dict[str, Any]]

@@ -20,9 +20,21 @@ _ITEMS = bindparam("items", type_=JSONB)
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 _TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
 
+# The deliveries that are owed for the events that were `written`; to an endpoint that is disabled they are held.
+OWED = """
+    owed AS (
+        INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id, state, next_attempt_at)
+        SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id,
+            CASE WHEN e.disabled_at IS NULL THEN 'pending' ELSE 'held' END,
+            CASE WHEN e.disabled_at IS NULL THEN lockstep_now() END
+        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
+          AND (e.event_types = '{}' OR w.type = ANY (e.event_types)))
+"""
+
 # Writes an event for each job that `happened` holds as it now stands, with its number, and the deliveries that are owed
 # for it.
-_WRITE_EVENTS = """
+_WRITE_EVENTS = (
+    """
     written AS (
         INSERT INTO events (id, tenant_id, job_id, sequence, type, data)
         SELECT 'evt_' || substr(id, 5) || lpad(event_sequence::text, 6, '0'), tenant_id, id, event_sequence,
@@ -31,12 +43,9 @@ _WRITE_EVENTS = """
                 'id', id, 'object', kind, 'state', state, 'attempt', attempt,
                 'progress', progress, 'result', result, 'error', error)) || coalesce(extra, '{}')
         FROM happened RETURNING id, tenant_id, type),
-    owed AS (
-        INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
-        SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
-        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
-          AND (e.event_types = '{}' OR w.type = ANY (e.event_types)))
 """
+    + OWED
+)
 
 # --- claim and return -------------------------------------------------------------------------------------------
 

@@ -29,9 +29,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 DEADLINE = timedelta(seconds=15)  # of all: resolving, connecting, sending and the answer
 _CONNECT_SECONDS = 5.0  # of one address
-_MOST_BODY = 64 * 1024  # read of an answer, for good manners; what it says is not used
+MOST_BODY = 64 * 1024  # read of an answer, for good manners; what it says is not used
 _MOST_DIGITS = 9  # of a Retry-After; more would only say "never"
-_RESOLVER_THREADS = 64  # a name server that never answers holds a thread for as long as the system waits
+_RESOLVER_THREADS = 128  # a name server that never answers holds a thread for as long as the system waits
 
 _HEADERS = {
     "content-type": "application/json",
@@ -113,7 +113,7 @@ class WebhookClient:
             received = 0
             async for chunk in response.aiter_stream():
                 received += len(chunk)
-                if received >= _MOST_BODY:
+                if received >= MOST_BODY:
                     break
 
 

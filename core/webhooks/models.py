@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, false, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from core.db.base import Base, CreatedAt, Name
 from core.db.time import lockstep_now
+from core.jobs.models import Event
 
 
 class WebhookEndpoint(Base):
@@ -17,7 +18,18 @@ class WebhookEndpoint(Base):
     __tablename__ = "webhook_endpoints"
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
+        CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_reason IS NULL) AND disabled_reason IN ('requested', 'gone', 'failing')",
+            name="disabled",
+        ),
+        CheckConstraint("(previous_secret IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret"),
         Index("ix_webhook_endpoints_page", "tenant_id", "created_at", "id"),
+        Index(
+            "ix_webhook_endpoints_previous_secret",
+            "previous_secret_expires_at",
+            postgresql_where=text("previous_secret_expires_at IS NOT NULL"),
+        ),
+        Index("ix_webhook_endpoints_in_order", "id", postgresql_where=text("in_order")),
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
@@ -26,25 +38,41 @@ class WebhookEndpoint(Base):
     url: Mapped[str]
     event_types: Mapped[list[str]]
     secret: Mapped[str]  # `whsec_...`: it signs, so it cannot be kept as a hash
+    previous_secret: Mapped[str | None]  # signs beside it until then
+    previous_secret_expires_at: Mapped[datetime | None]
+    in_order: Mapped[bool] = mapped_column(server_default=false())  # a job's events one after the other
     created_at: Mapped[CreatedAt]
+    listening_since: Mapped[CreatedAt]  # to these event types
+    failing_since: Mapped[datetime | None]  # the first failure after which nothing was accepted
+    quiet_until: Mapped[datetime | None]  # it asked for a pause
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]
     deleted_at: Mapped[datetime | None]
 
 
 class WebhookDelivery(Base):
-    """One event owed to one endpoint. ``next_attempt_at`` is null once it is delivered or given up."""
+    """One event owed to one endpoint. ``next_attempt_at`` is null unless it is pending."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "endpoint_id"], ["webhook_endpoints.tenant_id", "webhook_endpoints.id"]),
         ForeignKeyConstraint(["tenant_id", "event_id"], ["events.tenant_id", "events.id"]),
         UniqueConstraint("event_id", "endpoint_id"),  # the event first: the cleaner looks deliveries up by it
-        CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
+        CheckConstraint("state IN ('pending', 'held', 'delivered', 'failed')", name="state"),
         CheckConstraint("(state = 'pending') = (next_attempt_at IS NOT NULL)", name="due"),
         # The endpoint first, so that one with a long backlog is stepped over, not read through.
         Index(
             "ix_webhook_deliveries_due", "endpoint_id", "next_attempt_at", postgresql_where=text("state = 'pending'")
         ),
         Index("ix_webhook_deliveries_page", "endpoint_id", "created_at", "id"),
+        Index(
+            "ix_webhook_deliveries_unsent",
+            "endpoint_id",
+            "state",
+            "created_at",
+            "id",
+            postgresql_where=text("state IN ('held', 'failed')"),
+        ),
         {"postgresql_with": {"fillfactor": 85}},
     )
 
@@ -54,10 +82,13 @@ class WebhookDelivery(Base):
     event_id: Mapped[Name]
     state: Mapped[str] = mapped_column(server_default=text("'pending'"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    attempts_before: Mapped[int] = mapped_column(server_default=text("0"))  # when it last became owed anew
     next_attempt_at: Mapped[datetime | None] = mapped_column(server_default=lockstep_now())
     lease_token: Mapped[int | None]  # the attempt in flight; a late answer with another token changes nothing
     created_at: Mapped[CreatedAt]
     delivered_at: Mapped[datetime | None]
+
+    event: Mapped[Event] = relationship(viewonly=True, lazy="raise")
 
 
 class WebhookAttempt(Base):

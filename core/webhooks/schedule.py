@@ -23,14 +23,17 @@ MAX_ATTEMPTS = len(DELAYS) + 1
 _JITTER = 0.2  # either way, so that deliveries that failed together do not return together
 _LONGEST_RETRY_AFTER = timedelta(hours=24)
 _GONE = 410
+_OVERLOADED = frozenset({429, 503})
+FAILING_FOR = timedelta(days=5)  # an endpoint that accepted nothing for so long is disabled
 
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""
 
     PENDING = "pending"  # owed: due at ``next_attempt_at``
+    HELD = "held"  # kept until its endpoint is enabled
     DELIVERED = "delivered"
-    FAILED = "failed"  # attempts exhausted, or nobody wants it any more
+    FAILED = "failed"  # attempts exhausted, or its endpoint deleted
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class Answer:
     def is_gone(self) -> bool:
         """Whether the receiver asked never to be called again."""
         return self.status == _GONE
+
+    @property
+    def quiet(self) -> timedelta | None:
+        """How long the receiver asked to be left alone, whatever there is to tell."""
+        if self.status not in _OVERLOADED or self.retry_after is None or self.retry_after <= timedelta(0):
+            return None
+        return min(self.retry_after, _LONGEST_RETRY_AFTER)
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,9 @@ def judge(answer: Answer, *, attempt: int, jitter: Callable[[], float]) -> Verdi
     """
     if answer.error is None:
         return Verdict(DeliveryState.DELIVERED)
-    if answer.is_gone or attempt >= MAX_ATTEMPTS:
+    if answer.is_gone:
+        return Verdict(DeliveryState.HELD)
+    if attempt >= MAX_ATTEMPTS:
         return Verdict(DeliveryState.FAILED)
     delay = DELAYS[attempt - 1] * (1 - _JITTER + 2 * _JITTER * jitter())
     if answer.retry_after is not None:

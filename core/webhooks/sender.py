@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -19,11 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from core.jobs.models import Event
-from core.webhooks import statements
+from core.webhooks import disabling, statements
 from core.webhooks.client import DEADLINE, WebhookClient
 from core.webhooks.envelope import event_body
 from core.webhooks.models import WebhookDelivery, WebhookEndpoint
-from core.webhooks.schedule import Answer, DeliveryState, Verdict, judge
+from core.webhooks.notices import DisabledReason
+from core.webhooks.schedule import FAILING_FOR, Answer, DeliveryState, Verdict, judge
 from core.webhooks.signing import sign
 
 LEASE = DEADLINE + timedelta(seconds=15)  # the request, and time to write its result
@@ -33,11 +34,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SendLimits:
-    """Requests in flight at once. An endpoint or a tenant that hangs holds its own places and nobody else's."""
+    """Requests in flight at once. An endpoint or a tenant that hangs holds its own places and nobody else's.
 
-    in_all: int = 64
+    Endpoints that fail are tried, but hold one place in ``failing_share`` at most, of each of these.
+    """
+
+    in_all: int = 128
     per_tenant: int = 16
     per_endpoint: int = 4
+    failing_share: int = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class SendCounts:
     started: int = 0
     delivered: int = 0
     retried: int = 0
+    held: int = 0
     failed: int = 0
 
 
@@ -57,8 +63,21 @@ class _Due:
     delivery: WebhookDelivery
     endpoint: WebhookEndpoint
     event: Event
+    secrets: tuple[str, ...]
     token: int
     claimed_at: datetime
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its endpoint is still there and enabled."""
+        return self.endpoint.deleted_at is None and self.endpoint.disabled_at is None
+
+    @property
+    def places(self) -> Iterator[str]:
+        """What its request counts for, as ``CLAIM_DELIVERIES`` names it."""
+        yield from (self.endpoint.id, self.endpoint.tenant_id)
+        if self.endpoint.failing_since is not None:
+            yield from ("failing", f"failing:{self.endpoint.tenant_id}")
 
 
 class Sender:
@@ -112,37 +131,35 @@ class Sender:
         room = self._limits.in_all - len(self._in_flight)
         if room <= 0:
             return []
-        places: Counter[str] = Counter()
-        for item in self._in_flight.values():
-            places.update((item.endpoint.id, item.endpoint.tenant_id))
+        places = Counter(place for item in self._in_flight.values() for place in item.places)
         async with self._sessions.begin() as session:
             claimed = await session.execute(
                 statements.CLAIM_DELIVERIES,
-                {
-                    "room": room,
-                    "per_tenant": self._limits.per_tenant,
-                    "per_endpoint": self._limits.per_endpoint,
-                    "in_flight": places,
-                    "lease": LEASE,
-                },
+                {**asdict(self._limits), "room": room, "in_flight": places, "lease": LEASE},
             )
             leases = {row.id: row for row in claimed}
             if not leases:
                 return []
+            found = await session.execute(statements.claimed_deliveries(list(leases)))
             due = [
-                _Due(delivery, endpoint, event, leases[delivery.id].token, leases[delivery.id].claimed_at)
-                for delivery, endpoint, event in await session.execute(statements.claimed_deliveries(list(leases)))
+                _Due(
+                    delivery,
+                    endpoint,
+                    event,
+                    secrets=tuple(filter(None, (endpoint.secret, previous))),
+                    token=leases[delivery.id].token,
+                    claimed_at=leases[delivery.id].claimed_at,
+                )
+                for delivery, endpoint, event, previous in found
             ]
-            gone = {item.endpoint.id for item in due if item.endpoint.deleted_at is not None}
-            for endpoint_id in gone:
-                await session.execute(statements.ABANDON, {"endpoint_id": endpoint_id})
-        return [item for item in due if item.endpoint.id not in gone]
+            return await _wanted(session, due)
 
     async def _deliver(self, item: _Due) -> None:
         body = json.dumps(event_body(item.event), separators=(",", ":"), ensure_ascii=False).encode()
-        headers = sign(item.endpoint.secret, item.event.id, item.claimed_at, body)
+        headers = sign(item.secrets, item.event.id, item.claimed_at, body)
         answer = await self._client.post(item.endpoint.url, body, headers)
-        verdict = judge(answer, attempt=item.delivery.attempt + 1, jitter=self._jitter)
+        attempt = item.delivery.attempt - item.delivery.attempts_before + 1
+        verdict = judge(answer, attempt=attempt, jitter=self._jitter)
         try:
             await self._record(item, answer, verdict)
         except SQLAlchemyError as error:
@@ -164,10 +181,7 @@ class Sender:
             )
             if recorded.one_or_none() is None:  # another sender has it, or its endpoint is gone
                 return
-            if answer.is_gone:
-                where = {"endpoint_id": item.endpoint.id}
-                await session.execute(statements.DELETE_ENDPOINT, where)
-                await session.execute(statements.ABANDON, where)
+            await _note(session, item, answer, verdict)
         self._ended[verdict.state] += 1
 
     def _leave(self, task: asyncio.Task[None]) -> None:
@@ -182,5 +196,33 @@ class Sender:
             started=started,
             delivered=ended[DeliveryState.DELIVERED],
             retried=ended[DeliveryState.PENDING],
+            held=ended[DeliveryState.HELD],
             failed=ended[DeliveryState.FAILED],
         )
+
+
+async def _wanted(session: AsyncSession, due: Sequence[_Due]) -> list[_Due]:
+    """Those that are to be sent; what is owed to endpoints that are deleted or disabled is ended or held instead."""
+    unwanted = {item.endpoint.id: item.endpoint for item in due if not item.is_wanted}
+    for endpoint in unwanted.values():
+        if endpoint.deleted_at is not None:
+            await session.execute(statements.ABANDON, {"endpoint_id": endpoint.id})
+        else:
+            ids = [item.delivery.id for item in due if item.endpoint.id == endpoint.id]
+            await session.execute(statements.HOLD, {"endpoint_id": endpoint.id, "ids": ids})
+    return [item for item in due if item.is_wanted]
+
+
+async def _note(session: AsyncSession, item: _Due, answer: Answer, verdict: Verdict) -> None:
+    """What an answer means for its endpoint, and for the delivery that waited for this one."""
+    endpoint_id = item.endpoint.id
+    if answer.error is None:
+        await session.execute(statements.NOTE_ACCEPTANCE, {"endpoint_id": endpoint_id})
+    else:
+        await session.execute(statements.NOTE_FAILURE, {"endpoint_id": endpoint_id, "quiet": answer.quiet})
+        if answer.is_gone:
+            await disabling.disable(session, endpoint_id, DisabledReason.GONE)
+        else:
+            await disabling.disable(session, endpoint_id, DisabledReason.FAILING, failing_for=FAILING_FOR)
+    if item.endpoint.in_order and verdict.state is not DeliveryState.PENDING:
+        await session.execute(statements.CALL_NEXT, {"endpoint_id": endpoint_id, "event_id": item.event.id})

@@ -6,22 +6,32 @@ The session carries the tenant (``core.db.engine.bind_tenant``); another tenant'
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.paging import Page, read_page
 from core.errors import Invalid, NotFound
+from core.events.types import ALL_TYPES
 from core.ids import new_id
-from core.jobs.events import EVENT_TYPES
-from core.webhooks import statements
-from core.webhooks.models import WebhookDelivery, WebhookEndpoint
+from core.webhooks import disabling, statements
+from core.webhooks.models import WebhookEndpoint
+from core.webhooks.notices import DisabledReason
 from core.webhooks.signing import new_secret
 from core.webhooks.target_policy import TargetPolicy
 
+OVERLAP = timedelta(hours=24)  # for which a secret that was replaced still signs
+
 
 async def create_endpoint(
-    session: AsyncSession, tenant_id: str, *, url: str, name: str, event_types: Iterable[str], policy: TargetPolicy
+    session: AsyncSession,
+    tenant_id: str,
+    *,
+    url: str,
+    name: str,
+    event_types: Iterable[str],
+    policy: TargetPolicy,
+    in_order: bool = False,
 ) -> tuple[WebhookEndpoint, str]:
     """A new endpoint and its secret, which is shown this once; no ``event_types`` means all of them.
 
@@ -36,6 +46,7 @@ async def create_endpoint(
         url=url,
         event_types=_known(event_types),
         secret=secret,
+        in_order=in_order,
     )
     session.add(endpoint)
     await session.flush()
@@ -73,17 +84,47 @@ async def update_endpoint(
     url: str | None = None,
     name: str | None = None,
     event_types: Iterable[str] | None = None,
+    in_order: bool | None = None,
 ) -> WebhookEndpoint:
     """Change what is given. Deliveries already owed go to the new URL. Raises as ``create_endpoint``, or NotFound."""
     endpoint = await get_endpoint(session, endpoint_id)
-    if url is not None:
+    if url is not None and url != endpoint.url:
         policy.check_url(url)
         endpoint.url = url
+        endpoint.quiet_until = None  # the other address asked for that
     if name is not None:
         endpoint.name = name
-    if event_types is not None:
-        endpoint.event_types = _known(event_types)
+    if in_order is not None:
+        endpoint.in_order = in_order
+    if event_types is not None and (wanted := _known(event_types)) != endpoint.event_types:
+        endpoint.event_types = wanted
+        await session.execute(statements.LISTEN_ANEW, {"endpoint_id": endpoint_id})
     await session.flush()
+    return endpoint
+
+
+async def rotate_secret(session: AsyncSession, endpoint_id: str, *, overlap: timedelta) -> tuple[WebhookEndpoint, str]:
+    """The endpoint with a new secret, shown this once; the old one signs beside it for ``overlap``. Raises NotFound."""
+    endpoint = await get_endpoint(session, endpoint_id)
+    secret = new_secret()
+    await session.execute(statements.ROTATE_SECRET, {"endpoint_id": endpoint_id, "secret": secret, "overlap": overlap})
+    await session.refresh(endpoint)
+    return endpoint, secret
+
+
+async def disable_endpoint(session: AsyncSession, endpoint_id: str) -> WebhookEndpoint:
+    """Send nothing there until it is enabled; what is owed, and what happens meanwhile, is held. Raises NotFound."""
+    endpoint = await get_endpoint(session, endpoint_id)
+    await disabling.disable(session, endpoint_id, DisabledReason.REQUESTED)
+    await session.refresh(endpoint)
+    return endpoint
+
+
+async def enable_endpoint(session: AsyncSession, endpoint_id: str) -> WebhookEndpoint:
+    """Send there again, and what was held first of all, as ``releasing`` comes to it. Raises NotFound."""
+    endpoint = await get_endpoint(session, endpoint_id)
+    await session.execute(statements.ENABLE, {"endpoint_id": endpoint_id})
+    await session.refresh(endpoint)
     return endpoint
 
 
@@ -94,24 +135,9 @@ async def delete_endpoint(session: AsyncSession, endpoint_id: str) -> None:
         raise _missing(endpoint_id)
 
 
-async def list_deliveries(
-    session: AsyncSession, endpoint_id: str, *, after: str | None, before: str | None, limit: int
-) -> Page[WebhookDelivery]:
-    """A page of what was or is to be sent to an endpoint, newest first; raises NotFound."""
-    await get_endpoint(session, endpoint_id)
-    return await read_page(
-        session,
-        partial(statements.deliveries_page, endpoint_id=endpoint_id),
-        by_id=statements.delivery_by_id,
-        after=after,
-        before=before,
-        limit=limit,
-    )
-
-
 def _known(event_types: Iterable[str]) -> list[str]:
     wanted = set(event_types)
-    if unknown := wanted - set(EVENT_TYPES):
+    if unknown := wanted - set(ALL_TYPES):
         raise Invalid(f"Unknown event types: {', '.join(sorted(unknown))}.", param="event_types")
     return sorted(wanted)
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.config import Settings
 from core.errors import LockstepError
-from core.jobs.events import EVENT_TYPES
+from core.events.types import ALL_TYPES
 from tests.architecture.source import ROOT, parsed, python_files
 from workers.engine.errors import EngineError
 
@@ -51,7 +51,7 @@ def test_a_setting_is_documented_with_its_description(name: str):
     assert (SETTINGS[name].description or "no description") in page
 
 
-@pytest.mark.parametrize("event_type", EVENT_TYPES)
+@pytest.mark.parametrize("event_type", ALL_TYPES)
 def test_an_event_type_is_documented(event_type: str):
     assert f"`{event_type}`" in (DOCS / "events.md").read_text()
 

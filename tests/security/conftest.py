@@ -87,4 +87,5 @@ def belongings(owner: Tenant, friend: Tenant) -> dict[str, str]:
         "queued": queued,
         "event": owner.http.get("/v1/events").json()["data"][0]["id"],
         "hook": hook,
+        "delivery": owner.http.get(f"/v1/webhook_endpoints/{hook}/deliveries").json()["data"][0]["id"],
     }

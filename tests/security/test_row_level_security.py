@@ -149,6 +149,12 @@ def test_who_is_granted_a_concept_sees_it_through_the_functions_and_nobody_else_
     assert api(lent, owner.id, of=friend.id) == 0
 
 
+def test_no_delivery_of_another_tenant_can_be_resent(api, full, owner, stranger):
+    changed = "UPDATE webhook_deliveries SET state = 'failed', next_attempt_at = NULL"
+    assert api(changed, stranger.id) == 0
+    assert api(changed, owner.id) > 0
+
+
 def test_a_model_of_a_tenant_is_his_and_those_of_the_platform_are_everybodys(api, deployment, owner, stranger):
     with deployment.owner.begin() as connection:
         connection.exec_driver_sql(

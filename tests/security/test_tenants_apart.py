@@ -27,6 +27,7 @@ DOORS = [
     ("GET", "/v1/events?after={event}"),
     ("GET", "/v1/webhook_endpoints/{hook}"),
     ("GET", "/v1/webhook_endpoints/{hook}/deliveries"),
+    ("GET", "/v1/webhook_endpoints/{hook}/deliveries/{delivery}"),
     ("GET", "/v1/webhook_endpoints?after={hook}"),
     ("GET", "/v1/api_keys/{key}"),
     ("GET", "/v1/api_keys?after={key}"),
@@ -36,15 +37,27 @@ DOORS = [
     ("POST", "/v1/generations/{queued}/cancel"),
     ("POST", "/v1/generations/{generation}/reproduce"),
     ("POST", "/v1/webhook_endpoints/{hook}"),
+    ("POST", "/v1/webhook_endpoints/{hook}/rotate_secret"),
+    ("POST", "/v1/webhook_endpoints/{hook}/disable"),
+    ("POST", "/v1/webhook_endpoints/{hook}/enable"),
+    ("POST", "/v1/webhook_endpoints/{hook}/test"),
+    ("POST", "/v1/webhook_endpoints/{hook}/recover"),
+    ("POST", "/v1/webhook_endpoints/{hook}/deliveries/{delivery}/resend"),
     ("DELETE", "/v1/webhook_endpoints/{hook}"),
     ("DELETE", "/v1/concepts/{concept}"),
     ("DELETE", "/v1/files/{file}"),
 ]
 
 
+DOOR_BODIES = {
+    ("POST", "/v1/webhook_endpoints/{hook}"): {"name": "mine now"},
+    ("POST", "/v1/webhook_endpoints/{hook}/recover"): {"since": "2020-01-01T00:00:00Z"},
+}
+
+
 @pytest.mark.parametrize(("method", "path"), DOORS)
 def test_a_strangers_id_is_not_found(stranger, belongings, method, path):
-    body = {"json": {"name": "mine now"}} if path == "/v1/webhook_endpoints/{hook}" and method == "POST" else {}
+    body = {"json": DOOR_BODIES[method, path]} if (method, path) in DOOR_BODIES else {}
     response = stranger.http.request(method, path.format(**belongings), headers={"Prefer": "wait=1"}, **body)
     refused(response, 404, "not-found")
 
@@ -58,7 +71,16 @@ def test_the_same_id_is_there_for_its_owner_after_all_that(owner, belongings, me
 
 def test_what_was_attempted_changed_nothing(owner, belongings):
     assert owner.http.get(f"/v1/jobs/{belongings['queued']}").json()["cancel_requested"] is False
-    assert owner.http.get(f"/v1/webhook_endpoints/{belongings['hook']}").json()["name"] == ""
+    hook = owner.http.get(f"/v1/webhook_endpoints/{belongings['hook']}").json()
+    assert (hook["name"], hook["disabled_at"], hook["previous_secret_expires_at"]) == ("", None, None)
+
+
+def test_a_strangers_delivery_is_not_found_under_ones_own_endpoint(stranger, belongings):
+    own = stranger.http.post("/v1/webhook_endpoints", json={"url": "https://hooks.example.com/"}).json()["id"]
+    path = f"/v1/webhook_endpoints/{own}/deliveries/{belongings['delivery']}"
+    refused(stranger.http.get(path), 404, "not-found")
+    refused(stranger.http.post(f"{path}/resend"), 404, "not-found")
+    stranger.http.delete(f"/v1/webhook_endpoints/{own}")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +102,7 @@ BODIES = {
     "GrantConcept": {"tenant": "ten_x"},
     "ChangeMember": {"role": "viewer"},
     "UpdateWebhookEndpoint": {"name": "mine now"},
+    "RecoverDeliveries": {"since": "2020-01-01T00:00:00Z"},
 }
 
 

@@ -29,7 +29,7 @@ from core.storage.s3 import ObjectStore
 from workers.celery_app import create_app, ring
 from workers.engine.errors import EngineError
 from workers.engine.hub import local_folder
-from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper, watcher
+from workers.maintain import expirer, families, forgetter, learner, preemptor, promoter, reaper, releaser, watcher
 from workers.maintain.cleaner import Cleaner, Kept
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
@@ -41,7 +41,7 @@ from workers.maintain.wakeup import WakeListener
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_THREADS = 12  # more than there are loops that wait for Postgres or the broker
+_THREADS = 13  # more than there are loops that wait for Postgres or the broker
 
 log = structlog.get_logger()
 
@@ -94,6 +94,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 Loop("ringer", timedelta(seconds=0.1), call, rest=wakeups.rest, is_routine=True),
                 _loop("promoter", 0.2, partial(promoter.run_once, sessions), is_routine=True),
                 Loop("sender", timedelta(seconds=0.2), sender.run_once, rest=sender.rest, is_routine=True),
+                _loop("releaser", 1, partial(releaser.run_once, sessions)),
                 _loop("reaper", 1, reap),
                 _loop("expirer", 1, partial(expirer.run_once, sessions)),
                 _loop("preemptor", 1, preempt),

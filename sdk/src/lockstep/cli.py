@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -15,13 +14,13 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from lockstep import cli_money
+from lockstep import cli_money, cli_webhooks
 from lockstep.client import Lockstep
 from lockstep.errors import LockstepError
 from lockstep.jobs import JobFilter
 from lockstep.models import BulkResult, Event, Generation, Job
+from lockstep.printing import local_time, printed_table
 from lockstep.resources import JobsOf
 
 app = typer.Typer(
@@ -36,6 +35,7 @@ app.add_typer(jobs, name="jobs")
 app.add_typer(concepts, name="concepts")
 for command in (cli_money.usage, cli_money.limits, cli_money.budget):
     app.command()(command)
+app.add_typer(cli_webhooks.app, name="webhooks")
 
 J = TypeVar("J", bound=Job)
 Limit = Annotated[int, typer.Option(min=1, help="How many to show at most.")]
@@ -172,9 +172,9 @@ def list_jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None, limit: Limit = 20
 ) -> None:
     """Show the newest jobs."""
-    with Lockstep() as lockstep, _table("id", "kind", "state", "created") as table:
+    with Lockstep() as lockstep, printed_table("id", "kind", "state", "created") as table:
         for job in islice(lockstep.jobs.list(state=state, limit=min(limit, 100)), limit):
-            table.add_row(job.id, job.kind, job.state, _at(job.created_at))
+            table.add_row(job.id, job.kind, job.state, local_time(job.created_at))
 
 
 @jobs.command()
@@ -256,10 +256,10 @@ def retry_many(
 @concepts.command("list")
 def list_concepts(limit: Limit = 20) -> None:
     """Show the newest concepts."""
-    with Lockstep() as lockstep, _table("id", "name", "superclass", "version", "created") as table:
+    with Lockstep() as lockstep, printed_table("id", "name", "superclass", "version", "created") as table:
         for concept in islice(lockstep.concepts.list(limit=min(limit, 100)), limit):
             version = "-" if concept.latest_version is None else str(concept.latest_version)
-            table.add_row(concept.id, concept.name, concept.superclass, version, _at(concept.created_at))
+            table.add_row(concept.id, concept.name, concept.superclass, version, local_time(concept.created_at))
 
 
 @concepts.command()
@@ -359,20 +359,6 @@ def _watch(kind: JobsOf[J], job: J) -> J:
             )
 
         return kind.wait(job.id, on_event=show)
-
-
-@contextmanager
-def _table(*columns: str) -> Iterator[Table]:
-    """A table that is printed once it is filled; ids are never cut."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column == "id")
-    yield table
-    Console().print(table)
-
-
-def _at(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from lockstep.errors import LockstepError
 from lockstep.generations import Generations
 from lockstep.retry import RetryPolicy
 from lockstep.transport import Transport
+from lockstep.webhook_endpoints import WebhookEndpoints
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _USER_AGENT = "lockstep-python/0.1.0"
@@ -65,7 +66,7 @@ class Lockstep:
         self.budgets = money.Budgets(self._transport)
         self.quotes = money.Quotes(self._transport)
         self.account = money.Account(self._transport)
-        self.webhook_endpoints = resources.WebhookEndpoints(self._transport)
+        self.webhook_endpoints = WebhookEndpoints(self._transport)
         self.events = resources.Events(self._transport)
         self.api_keys = tenancy.ApiKeys(self._transport)
 

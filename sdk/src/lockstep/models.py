@@ -353,8 +353,46 @@ class WebhookEndpoint(Resource):
     name: str
     url: str
     event_types: tuple[str, ...] = ()
+    in_order: bool = False
     created_at: datetime
-    signing_secret: str | None = None  # told once, when the endpoint is created
+    signing_secret: str | None = None  # told once, when it is made
+    signing_secret_hint: str | None = None
+    previous_secret_expires_at: datetime | None = None
+    failing_since: datetime | None = None
+    quiet_until: datetime | None = None
+    disabled_at: datetime | None = None
+    disabled_reason: str | None = None  # requested, gone or failing
+
+
+class WebhookAttempt(Resource):
+    """One request of a delivery; ``error`` says what was wrong, None that it was accepted."""
+
+    attempt: int
+    at: datetime
+    status: int | None = None
+    error: str | None = None
+    duration_ms: int
+
+
+class WebhookDelivery(Resource):
+    """One event owed to one endpoint; ``attempts`` are told of a single one only."""
+
+    id: str
+    event_id: str
+    event_type: str
+    state: str  # pending, held, delivered or failed
+    attempt: int
+    next_attempt_at: datetime | None = None
+    created_at: datetime
+    delivered_at: datetime | None = None
+    attempts: tuple[WebhookAttempt, ...] = ()
+
+
+class WebhookRecovery(Resource):
+    """How many deliveries are sent again: those that had failed, and those that there had never been."""
+
+    resent: int
+    added: int
 
 
 T = TypeVar("T")

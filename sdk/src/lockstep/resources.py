@@ -19,7 +19,6 @@ from lockstep.models import (
     Page,
     Resource,
     Training,
-    WebhookEndpoint,
     Why,
 )
 from lockstep.transport import Params, Transport
@@ -256,28 +255,6 @@ class Distillations(PausableJobsOf[Distillation]):
         }
         answer = self._transport.post(self._path, body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         return Distillation.model_validate(answer.json())
-
-
-class WebhookEndpoints(Resources):
-    """Addresses that events are sent to."""
-
-    def create(self, *, url: str, name: str | None = None, event_types: Sequence[str] = ()) -> WebhookEndpoint:
-        """Have events of these types (every type, if none are named) sent to ``url``.
-
-        Keep the answer's ``signing_secret``: it is told this once, and ``lockstep.webhooks.verify`` needs it.
-        """
-        body = {"url": url, "name": name, "event_types": list(event_types)}
-        # Tried once: the server keeps no idempotency keys for endpoints, and a second one would double every delivery.
-        answer = self._transport.post("/v1/webhook_endpoints", body, repeat=False)
-        return WebhookEndpoint.model_validate(answer.json())
-
-    def list(self, *, limit: int | None = None, after: str | None = None) -> Page[WebhookEndpoint]:
-        """Endpoints, newest first."""
-        return self._page("/v1/webhook_endpoints", WebhookEndpoint, {"limit": limit, "after": after})
-
-    def delete(self, endpoint_id: str) -> None:
-        """Send nothing there any more."""
-        self._transport.delete(f"/v1/webhook_endpoints/{endpoint_id}")
 
 
 class Events(Resources):

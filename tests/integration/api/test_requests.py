@@ -49,6 +49,12 @@ SCOPES_OF = [
     ("PUT", "/v1/budgets", "admin"),
     ("GET", "/v1/usage", "read"),
     ("GET", "/v1/limits", "read"),
+    ("POST", "/v1/webhook_endpoints/we_x/rotate_secret", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/disable", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/enable", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/test", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/recover", "admin"),
+    ("POST", "/v1/webhook_endpoints/we_x/deliveries/dlv_x/resend", "admin"),
     ("GET", "/v1/files", "read"),
     ("GET", "/v1/files/file_x", "read"),
     ("GET", "/v1/files/file_x/content", "read"),
@@ -76,6 +82,7 @@ SCOPES_OF = [
     ("GET", "/v1/webhook_endpoints", "read"),
     ("GET", "/v1/webhook_endpoints/we_x", "read"),
     ("GET", "/v1/webhook_endpoints/we_x/deliveries", "read"),
+    ("GET", "/v1/webhook_endpoints/we_x/deliveries/dlv_x", "read"),
 ]
 OF_OPERATORS = [
     ("GET", "/metrics"),
@@ -107,6 +114,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/api_keys/key_x/rotate": {"json": {}},
     "/v1/members/usr_x": {"json": {"role": "viewer"}},
     "/v1/invitations": {"json": {"email": "a@example.com"}},
+    "/v1/webhook_endpoints/we_x/recover": {"json": {"since": "2026-11-21T09:30:00Z"}},
     "/v1/files": {"files": {"file": ("x", b"x")}},
 }
 
@@ -157,6 +165,7 @@ def test_every_route_is_covered_by_that(url):
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
     pattern |= {
         "we_x": "{endpoint_id}",
+        "dlv_x": "{delivery_id}",
         "key_x": "{key_id}",
         "usr_x": "{user_id}",
         "inv_x": "{invitation_id}",

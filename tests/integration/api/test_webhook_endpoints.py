@@ -13,6 +13,15 @@ def endpoint(tenant, **changes):
     return created(tenant.http.post("/v1/webhook_endpoints", json={"url": URL} | changes))
 
 
+def owing(tenant, count=1):
+    """The path of an endpoint, and what is owed to it, newest first."""
+    made = endpoint(tenant, event_types=["generation.queued"])
+    for _ in range(count):
+        tenant.generate()
+    path = f"/v1/webhook_endpoints/{made['id']}"
+    return path, tenant.http.get(f"{path}/deliveries").json()["data"]
+
+
 def test_the_secret_is_shown_once(acme):
     made = endpoint(acme, name="mine", event_types=["generation.succeeded"])
     assert made["signing_secret"].startswith("whsec_")
@@ -68,3 +77,94 @@ def test_what_is_owed_to_an_endpoint_is_listed(acme):
     assert [delivery["event_id"] for delivery in owed] == [event["id"] for event in events][::-1]
     assert [event["data"]["id"] for event in events] == jobs
     refused(acme.http.get("/v1/webhook_endpoints/we_gone/deliveries"), 404, "not-found")
+
+
+def test_a_new_endpoint_is_enabled_and_tells_its_secret_from_others(acme):
+    made = endpoint(acme, in_order=True)
+    assert made["signing_secret_hint"] == f"whsec_...{made['signing_secret'][-4:]}"
+    assert made["in_order"] is True
+    assert [made[name] for name in ("disabled_at", "disabled_reason", "failing_since", "quiet_until")] == [None] * 4
+
+
+@pytest.mark.parametrize(("body", "overlaps"), [(None, True), ({"keep_old_secret_active_for_24_hours": False}, False)])
+def test_a_rotated_secret_is_shown_once_and_the_old_one_signs_for_a_day_unless_told_otherwise(acme, body, overlaps):
+    made = endpoint(acme)
+    path = f"/v1/webhook_endpoints/{made['id']}"
+    rotated = acme.http.post(f"{path}/rotate_secret", json=body).json()
+    assert rotated["signing_secret"] not in {made["signing_secret"], None}
+    assert (rotated["previous_secret_expires_at"] is not None) is overlaps
+    shown = acme.http.get(path).json()
+    assert shown == {name: value for name, value in rotated.items() if name != "signing_secret"}
+
+
+def test_an_endpoint_is_disabled_and_enabled(acme):
+    path, _ = owing(acme)
+    disabled = acme.http.post(f"{path}/disable").json()
+    assert (disabled["disabled_reason"], disabled["disabled_at"] is not None) == ("requested", True)
+    held = acme.http.get(f"{path}/deliveries", params={"state": "held"}).json()["data"]
+    assert [(delivery["state"], delivery["next_attempt_at"]) for delivery in held] == [("held", None)]
+    told = acme.http.get("/v1/events", params={"type": "webhook_endpoint.disabled"}).json()["data"]
+    assert [(event["sequence"], event["data"]["disabled_reason"]) for event in told] == [(1, "requested")]
+    enabled = acme.http.post(f"{path}/enable").json()
+    assert (enabled["disabled_reason"], enabled["disabled_at"]) == (None, None)
+
+
+def test_what_is_sent_by_hand_needs_an_endpoint_that_is_enabled(acme):
+    path, owed = owing(acme)
+    acme.http.post(f"{path}/disable")
+    since = {"since": "2020-01-01T00:00:00Z"}
+    for act, body in (("test", None), ("recover", since), (f"deliveries/{owed[0]['id']}/resend", None)):
+        refused(acme.http.post(f"{path}/{act}", json=body), 409, "webhook-endpoint-disabled")
+
+
+def test_a_test_event_is_accepted_and_its_delivery_can_be_followed(acme):
+    made = endpoint(acme, event_types=["training.failed"])
+    path = f"/v1/webhook_endpoints/{made['id']}"
+    response = acme.http.post(f"{path}/test")
+    assert (response.status_code, response.json()["event_type"]) == (202, "webhook_endpoint.test")
+    followed = acme.http.get(f"{path}/deliveries/{response.json()['id']}").json()
+    assert followed == response.json() | {"attempts": []}
+
+
+def test_a_delivery_is_resent_and_its_attempts_are_listed(acme):
+    path, (owed,) = owing(acme)
+    with acme.deployment.owner.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE webhook_deliveries SET state = 'failed', attempt = 1, next_attempt_at = NULL WHERE id = %s",
+            (owed["id"],),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO webhook_attempts (delivery_id, attempt, tenant_id, error, duration_ms)"
+            " VALUES (%s, 1, %s, 'The connection failed: x.', 5)",
+            (owed["id"], acme.id),
+        )
+    response = acme.http.post(f"{path}/deliveries/{owed['id']}/resend")
+    assert (response.status_code, response.json()["state"]) == (202, "pending")
+    (attempt,) = acme.http.get(f"{path}/deliveries/{owed['id']}").json()["attempts"]
+    assert (attempt["attempt"], attempt["status"], attempt["error"]) == (1, None, "The connection failed: x.")
+
+
+def test_a_range_is_recovered(acme):
+    acme.generate()
+    made = endpoint(acme, event_types=["generation.queued"])
+    path = f"/v1/webhook_endpoints/{made['id']}/recover"
+    recovered = acme.http.post(path, json={"since": "2020-01-01T00:00:00+09:00"}).json()
+    assert recovered == {"object": "webhook_recovery", "resent": 0, "added": 1, "has_more": False}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "since"),
+        ({"since": "2026-01-01T00:00:00"}, "since"),
+        ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "until"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(acme, body, param):
+    path = f"/v1/webhook_endpoints/{endpoint(acme)['id']}/recover"
+    assert refused(acme.http.post(path, json=body), 422, "validation")["error"]["param"] == param
+
+
+def test_a_state_that_no_delivery_has_is_refused(acme):
+    path, _ = owing(acme)
+    refused(acme.http.get(f"{path}/deliveries", params={"state": "lost"}), 422, "validation")

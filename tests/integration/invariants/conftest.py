@@ -25,7 +25,7 @@ from tests.integration.jobs.conftest import Queue
 
 OUTAGE = JobError("storage-unavailable", "It was away.", retryable=True)
 ENDPOINT = text("""
-    INSERT INTO webhook_endpoints (id, tenant_id, name, url, event_types, secret, created_at)
+    INSERT INTO webhook_endpoints (id, tenant_id, name, url, event_types, secret, listening_since)
     VALUES ('we_1', :tenant, '', 'http://127.0.0.1/', '{}', 'whsec_', now() - interval '1 hour')
 """)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.config import Settings, child_environment
+from core.webhooks import subscriptions
 from tests.integration.webhooks.conftest import Outbox
 from tests.integration.webhooks.receiver import receiving
 from tests.waiting import until
@@ -68,3 +69,19 @@ async def test_a_maintainer_rings_delivers_is_replaced_when_killed_and_stops_whe
                 assert (await receiver.has(2))[1].id == event_id
             second.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(second.wait, 10) == 0
+
+
+async def test_a_maintainer_sends_what_was_held_for_an_endpoint_that_is_enabled(stack_settings, outbox, tmp_path):
+    settings = stack_settings.model_copy(update={"models": MODELS})
+    async with receiving() as receiver:
+        tenant = await outbox.tenant()
+        endpoint = await outbox.endpoint(tenant, receiver.url(), "generation.queued")
+        async with outbox.as_api(tenant) as session:
+            await subscriptions.disable_endpoint(session, endpoint.id)
+        held = await outbox.happen(tenant)
+        log = tmp_path / "maintain.log"
+        with maintaining(settings, log):
+            await asyncio.to_thread(until, lambda: b"leadership.won" in log.read_bytes())
+            async with outbox.as_api(tenant) as session:
+                await subscriptions.enable_endpoint(session, endpoint.id)
+            assert [request.id for request in await receiver.has(1)] == held

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, text
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from core.catalog import registration
 from core.db.engine import async_engine, bind_tenant
 from core.embedded.postgres import API, WORKER
-from core.jobs import submission
+from core.jobs import events, submission
+from core.jobs.events import Verb
 from core.jobs.params import GenerationParams
 from core.jobs.submission import QueueLimits
 from core.tenants import provisioning
 from core.webhooks import subscriptions
-from core.webhooks.client import WebhookClient
+from core.webhooks.client import DEADLINE, Resolver, WebhookClient
 from core.webhooks.models import WebhookEndpoint
-from core.webhooks.sender import Sender, SendLimits
+from core.webhooks.releasing import ReleaseCounts, release
+from core.webhooks.sender import SendCounts, Sender, SendLimits
 from core.webhooks.target_policy import TargetPolicy
 from tests.integration.webhooks.receiver import Receiver, receiving
 
@@ -29,6 +32,7 @@ QUEUE = QueueLimits(pool="gpu", max_attempts=3, tenant_max_running=16)
 LOOPBACK = TargetPolicy.parse(["127.0.0.0/8"])
 LIMITS = SendLimits()
 NO_GRACE = timedelta(0)
+SOON = timedelta(seconds=20)
 
 
 class Outbox:
@@ -49,10 +53,16 @@ class Outbox:
             bind_tenant(session, tenant_id)
             yield session
 
-    async def endpoint(self, tenant_id: str, url: str, *event_types: str) -> WebhookEndpoint:
+    async def endpoint(self, tenant_id: str, url: str, *event_types: str, in_order: bool = False) -> WebhookEndpoint:
         async with self.as_api(tenant_id) as session:
             endpoint, _ = await subscriptions.create_endpoint(
-                session, tenant_id, url=url, name="hook", event_types=event_types, policy=LOOPBACK
+                session,
+                tenant_id,
+                url=url,
+                name="hook",
+                event_types=event_types,
+                policy=LOOPBACK,
+                in_order=in_order,
             )
         return endpoint
 
@@ -68,6 +78,14 @@ class Outbox:
             jobs = [await submission.submit(session, tenant_id, params, limits=QUEUE) for _ in range(count)]
         return [f"evt_{job.id[4:]}000001" for job in jobs]
 
+    async def go_on(self, tenant_id: str, event_id: str, *verbs: Verb) -> list[str]:
+        """Let more happen to the job of an event; the ids of the events that tell of it."""
+        job_id = f"job_{event_id[4:-6]}"
+        for verb in verbs:
+            async with self.as_api(tenant_id) as session:
+                await events.record_async(session, [events.Happening(job_id, verb)])
+        return [f"{event_id[:-6]}{number:06}" for number in range(2, 2 + len(verbs))]
+
     @asynccontextmanager
     async def sender(
         self,
@@ -75,11 +93,12 @@ class Outbox:
         ahead: timedelta = timedelta(0),
         policy: TargetPolicy = LOOPBACK,
         limits: SendLimits = LIMITS,
+        resolve: Resolver | None = None,
+        deadline: timedelta = DEADLINE,
     ) -> AsyncIterator[Sender]:
         """A sender whose database clock is ``ahead``; what it still has in flight at the end is cut off."""
-        options = f"-c lockstep.clock_offset=PT{ahead.total_seconds():.3f}S"
-        engine = create_async_engine(self.url.set(username=WORKER), connect_args={"options": options})
-        client = WebhookClient(policy)
+        engine = self._workers(ahead)
+        client = WebhookClient(policy, resolve=resolve, deadline=deadline)
         sender = Sender(async_sessionmaker(engine, expire_on_commit=False), client, jitter=lambda: 0.5, limits=limits)
         try:
             yield sender
@@ -87,6 +106,23 @@ class Outbox:
             await sender.finish(NO_GRACE)
             client.close()
             await engine.dispose()
+
+    async def send(self, *, ahead: timedelta = timedelta(0), **options: Any) -> SendCounts:
+        """One pass of a sender of its own, and the answers to all it started."""
+        async with self.sender(ahead=ahead, **options) as sender:
+            return await send(sender)
+
+    async def release(self, *, ahead: timedelta = timedelta(0)) -> ReleaseCounts:
+        """What maintenance does beside sending."""
+        engine = self._workers(ahead)
+        async with AsyncSession(engine) as session, session.begin():
+            counts = await session.run_sync(release)
+        await engine.dispose()
+        return counts
+
+    def _workers(self, ahead: timedelta) -> AsyncEngine:
+        options = f"-c lockstep.clock_offset=PT{ahead.total_seconds():.3f}S"
+        return create_async_engine(self.url.set(username=WORKER), connect_args={"options": options})
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         async with self.owners.begin() as connection:
@@ -106,6 +142,12 @@ class Outbox:
 
     async def states(self) -> list[str]:
         return [row.state for row in await self.rows("SELECT state FROM webhook_deliveries ORDER BY id")]
+
+
+async def send(sender: Sender) -> SendCounts:
+    """One pass, and the answers to all it started."""
+    started = await sender.run_once()
+    return replace(await sender.finish(SOON), started=started.started)
 
 
 @pytest.fixture

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from standardwebhooks import Webhook
 
 HANG = b""  # an answer that never comes
+_BETWEEN_BYTES = 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
@@ -37,6 +41,10 @@ def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
     """An HTTP answer."""
     lines = [f"HTTP/1.1 {status} Said", f"content-length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+class Drip(bytes):
+    """An answer that comes one byte at a time, but for a head that is whole, and never ends."""
 
 
 class Receiver:
@@ -56,7 +64,7 @@ class Receiver:
         self.answers[path] = deque(answers)
 
     def release(self) -> None:
-        """Let the requests that hang be answered, with 204."""
+        """Let the requests that hang be answered, with 204, and those that are dripped at be cut off."""
         self._released.set()
 
     def at(self, path: str) -> list[Request]:
@@ -80,12 +88,24 @@ class Receiver:
             if said == HANG:
                 await self._released.wait()
                 said = answer(204)
+            if isinstance(said, Drip):
+                return await self._drip(writer, said)
             writer.write(said)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the sender hung up
         finally:
             writer.close()
+
+    async def _drip(self, writer: asyncio.StreamWriter, said: Drip) -> None:
+        head, blank, rest = said.rpartition(b"\r\n\r\n")
+        writer.write(head + blank)
+        for byte in itertools.chain(rest, itertools.repeat(ord("x"))):
+            if self._released.is_set():
+                return
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(_BETWEEN_BYTES)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

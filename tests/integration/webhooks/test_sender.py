@@ -6,24 +6,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from core.webhooks.schedule import DELAYS, MAX_ATTEMPTS
-from core.webhooks.sender import SendCounts, Sender, SendLimits
+from core.webhooks.sender import SendCounts, SendLimits
 from core.webhooks.target_policy import TargetPolicy
+from tests.integration.webhooks.conftest import SOON, Outbox, send
 from tests.integration.webhooks.receiver import HANG, answer
 
-SOON = timedelta(seconds=20)
 AFTER_THE_LEASE = timedelta(seconds=31)
 
 
-async def send(sender: Sender) -> SendCounts:
-    """One pass, and the answers to all it started."""
-    started = await sender.run_once()
-    ended = await sender.finish(SOON)
-    return SendCounts(started.started, ended.delivered, ended.retried, ended.failed)
-
-
-async def send_ahead(outbox, ahead: timedelta) -> SendCounts:
-    async with outbox.sender(ahead=ahead) as sender:
-        return await send(sender)
+async def send_ahead(outbox: Outbox, ahead: timedelta) -> SendCounts:
+    return await outbox.send(ahead=ahead)
 
 
 async def test_an_event_is_delivered_once_and_verifies(outbox, receiver):
@@ -85,22 +77,6 @@ async def test_retry_after_postpones_the_next_attempt(outbox, receiver):
     await send_ahead(outbox, timedelta(0))
     assert await send_ahead(outbox, timedelta(seconds=590)) == SendCounts()
     assert await send_ahead(outbox, timedelta(seconds=610)) == SendCounts(started=1, retried=1)
-
-
-async def test_gone_ends_the_endpoint_and_all_that_is_owed_to_it(outbox, receiver):
-    tenant = await outbox.tenant()
-    await outbox.endpoint(tenant, receiver.url("/gone"))
-    await outbox.endpoint(tenant, receiver.url("/here"))
-    receiver.will_answer(answer(410), path="/gone")
-    await outbox.happen(tenant, 6)
-    async with outbox.sender(limits=SendLimits(per_endpoint=1)) as sender:
-        assert await send(sender) == SendCounts(started=2, delivered=1, failed=1)
-        for _ in range(5):
-            await send(sender)
-    assert [request.path for request in receiver.requests].count("/gone") == 1
-    assert sorted(await outbox.states()) == ["delivered"] * 6 + ["failed"] * 6
-    await outbox.happen(tenant)
-    assert len(await outbox.states()) == 13
 
 
 async def test_what_is_owed_to_a_deleted_endpoint_is_not_sent(outbox, receiver):
@@ -195,6 +171,49 @@ async def test_a_tenant_with_many_hanging_endpoints_leaves_room_for_the_others(o
         assert len(await receiver.has(8, "/hanging")) == 8
         await sender.rest(timedelta(seconds=5))
         assert (await sender.run_once()).started == 0
+
+
+async def test_endpoints_that_fail_hold_a_quarter_of_their_tenants_places(outbox, receiver):
+    tenant = await outbox.tenant()
+    for number in range(6):
+        await outbox.endpoint(tenant, receiver.url(f"/{number}"))
+        receiver.will_answer(HANG, path=f"/{number}")
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now() - interval '1 minute'")
+    await outbox.happen(tenant, 3)
+    await outbox.endpoint(tenant, receiver.url("/healthy"))
+    await outbox.happen(tenant, 12)
+    async with outbox.sender(limits=SendLimits(per_tenant=16, per_endpoint=12)) as sender:
+        await sender.run_once()
+        await receiver.has(12, "/healthy")
+        assert sum(len(receiver.at(f"/{number}")) for number in range(6)) == 4
+        await sender.rest(timedelta(seconds=5))
+        assert (await sender.run_once()).started == 0
+
+
+async def test_endpoints_of_many_tenants_that_fail_leave_three_quarters_of_all_places(outbox, receiver):
+    receiver.will_answer(HANG, path="/hanging")
+    for number in range(4):
+        tenant = await outbox.tenant(f"dead {number}")
+        await outbox.endpoint(tenant, receiver.url("/hanging"))
+        await outbox.happen(tenant, 2)
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now()")
+    healthy = await outbox.tenant("healthy")
+    await outbox.endpoint(healthy, receiver.url("/healthy"))
+    await outbox.happen(healthy, 6)
+    async with outbox.sender(limits=SendLimits(in_all=8, per_tenant=8, per_endpoint=8)) as sender:
+        assert (await sender.run_once()).started == 8
+        await receiver.has(6, "/healthy")
+        assert len(await receiver.has(2, "/hanging")) == 2
+
+
+async def test_an_endpoint_that_accepts_again_has_all_its_places_again(outbox, receiver):
+    tenant = await outbox.tenant()
+    await outbox.endpoint(tenant, receiver.url())
+    await outbox.rows("UPDATE webhook_endpoints SET failing_since = lockstep_now()")
+    await outbox.happen(tenant, 5)
+    async with outbox.sender() as sender:
+        assert await send(sender) == SendCounts(started=1, delivered=1)
+        assert await send(sender) == SendCounts(started=4, delivered=4)
 
 
 async def test_a_backlog_flows_without_waiting_for_the_next_look(outbox, receiver):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import Invalid, NotFound, WebhookTargetRefused
-from core.jobs.events import EVENT_TYPES
+from core.events.types import ALL_TYPES
 from core.webhooks import subscriptions
 from core.webhooks.target_policy import TargetPolicy
 
@@ -58,8 +58,8 @@ async def test_an_unknown_event_type_is_named(outbox):
 
 
 async def test_every_event_type_can_be_asked_for(outbox):
-    endpoint, _ = await create(outbox, await outbox.tenant(), event_types=EVENT_TYPES)
-    assert set(endpoint.event_types) == set(EVENT_TYPES)
+    endpoint, _ = await create(outbox, await outbox.tenant(), event_types=ALL_TYPES)
+    assert set(endpoint.event_types) == set(ALL_TYPES)
 
 
 async def test_an_update_changes_what_is_given_and_never_the_secret(outbox):

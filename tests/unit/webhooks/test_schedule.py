@@ -59,8 +59,25 @@ def test_retry_after_does_not_prolong_the_last_attempt():
     assert after(Answer(503, "Answered 503.", QUICK, retry_after=timedelta(1)), MAX_ATTEMPTS).delay is None
 
 
-def test_gone_is_final_at_once():
-    assert after(Answer(410, "Answered 410.", QUICK)) == Verdict(DeliveryState.FAILED)
+@pytest.mark.parametrize("attempt", [1, MAX_ATTEMPTS])
+def test_what_is_answered_by_gone_is_held_at_any_attempt(attempt: int):
+    assert after(Answer(410, "Answered 410.", QUICK), attempt) == Verdict(DeliveryState.HELD)
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "quiet"),
+    [
+        (429, timedelta(minutes=2), timedelta(minutes=2)),
+        (503, timedelta(days=9), timedelta(days=1)),
+        (429, None, None),
+        (429, timedelta(seconds=-3), None),
+        (500, timedelta(minutes=2), None),  # one delivery failed; nothing is said of the others
+    ],
+)
+def test_only_a_receiver_that_has_too_much_to_do_is_left_alone(
+    status: int, asked: timedelta | None, quiet: timedelta | None
+):
+    assert Answer(status, "no", QUICK, retry_after=asked).quiet == quiet
 
 
 def test_no_answer_is_tried_again():

@@ -14,7 +14,7 @@ BODY = '{"type":"generation.succeeded","data":{"prompt":"köttbullar"}}'.encode(
 
 def test_the_specifications_library_verifies_a_signed_body():
     secret = new_secret()
-    headers = sign(secret, "evt_1", datetime.now(UTC), BODY)
+    headers = sign([secret], "evt_1", datetime.now(UTC), BODY)
     assert Webhook(secret).verify(BODY, headers)["type"] == "generation.succeeded"
     assert headers["webhook-id"] == "evt_1"
 
@@ -23,13 +23,13 @@ def test_a_timestamp_in_another_zone_is_the_same_moment():
     now = datetime.now(UTC)
     abroad = now.astimezone(timezone(timedelta(hours=9)))
     secret = new_secret()
-    assert sign(secret, "evt_1", abroad, BODY) == sign(secret, "evt_1", now, BODY)
+    assert sign([secret], "evt_1", abroad, BODY) == sign([secret], "evt_1", now, BODY)
 
 
 @pytest.mark.parametrize("changed", ["webhook-id", "webhook-timestamp", "body", "secret"])
 def test_nothing_signed_can_be_changed(changed: str):
     secret, body = new_secret(), BODY
-    headers = sign(secret, "evt_1", datetime.now(UTC), BODY)
+    headers = sign([secret], "evt_1", datetime.now(UTC), BODY)
     if changed == "body":
         body += b" "
     elif changed == "secret":
@@ -43,7 +43,7 @@ def test_nothing_signed_can_be_changed(changed: str):
 def test_an_old_attempt_is_refused_by_receivers():
     secret = new_secret()
     with pytest.raises(WebhookVerificationError, match="too old"):
-        Webhook(secret).verify(BODY, sign(secret, "evt_1", datetime.now(UTC) - timedelta(minutes=6), BODY))
+        Webhook(secret).verify(BODY, sign([secret], "evt_1", datetime.now(UTC) - timedelta(minutes=6), BODY))
 
 
 def test_a_secret_is_padded_standard_base64_of_32_random_bytes():
