@@ -21,6 +21,8 @@ START_SESSION = text("""
 
 RESOLVE_SESSION = text("SELECT tenant_id, user_id, role, is_operator FROM resolve_session(:sha256)")
 
+CHANGE_PASSWORD = text("SELECT change_password(:user_id, CAST(:hash AS text), :kept)")
+
 END_SESSION = text("DELETE FROM user_sessions WHERE token_sha256 = :sha256 RETURNING id, tenant_id, user_id")
 
 END_SESSIONS_OF = text("DELETE FROM user_sessions WHERE user_id = :user_id")
