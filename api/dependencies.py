@@ -78,8 +78,6 @@ def _resources(request: Request) -> Resources:
 Server = Annotated[Resources, Depends(_resources)]
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
-
-
 _cookie = APIKeyCookie(
     name=SESSION_COOKIE, auto_error=False, scheme_name="Session", description="What `POST /v1/sessions` sets."
 )

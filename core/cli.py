@@ -110,6 +110,7 @@ def create_tenant(name: str) -> None:
     with _owner_session() as session:
         tenant = provisioning.create_tenant(session, name)
         key = provisioning.create_key(session, tenant.id, "first key", keys.SCOPES)
+        _note(session, "tenant.created", tenant.id, name=name)
         typer.echo(f"tenant: {tenant.id}\nkey: {key}")
 
 
@@ -119,7 +120,9 @@ def create_key(tenant: str, name: str = "operator's key") -> None:
     from core.tenants import keys, provisioning
 
     with _owner_session() as session:
-        typer.echo(f"key: {provisioning.create_key(session, tenant, name, keys.SCOPES)}")
+        key = provisioning.create_key(session, tenant, name, keys.SCOPES)
+        _note(session, "api_key.created", tenant, name=name, hint=keys.hint(key))
+        typer.echo(f"key: {key}")
 
 
 @admin.command()
@@ -151,6 +154,7 @@ def make_operator(tenant: str, revoke: Annotated[bool, typer.Option(help="No lon
 
     with _owner_session() as session:
         provisioning.make_operator(session, tenant, is_operator=not revoke)
+        _note(session, "tenant.changed", tenant, is_operator=not revoke)
         typer.echo(f"operator: {'no' if revoke else 'yes'}")
 
 
@@ -163,6 +167,7 @@ def set_safety(
 
     with _owner_session() as session:
         provisioning.set_safety(session, tenant, policy)
+        _note(session, "tenant.changed", tenant, safety=policy)
         typer.echo(f"safety: {policy}")
     if policy is not SafetyPolicy.OFF and Settings().safety_checker is None:
         _say("Where a worker has no LOCKSTEP_SAFETY_CHECKER, as here, this tenant's generations will fail.")
@@ -182,6 +187,7 @@ def set_retention(
     with _owner_session() as session:
         provisioning.set_retention(session, tenant, jobs=jobs, events=events, files=files)
         named = {"jobs": jobs, "events": events, "files": files}
+        _note(session, "tenant.changed", tenant, **{f"keep_{name}_days": days for name, days in named.items()})
         typer.echo("kept: " + ", ".join(f"{name} {_days(days)}" for name, days in named.items()))
 
 
@@ -197,6 +203,8 @@ def export_tenant(
     settings = running_settings(Settings())
     with _owner_sessions(settings) as sessions:
         told = export_tenant(sessions, ObjectStore.from_settings(settings), tenant, to)
+        with sessions.begin() as session:
+            _note(session, "tenant.exported", tenant, files=told["files"])
     _say(f"rows: {sum(told['rows'].values())}, files: {told['files']}, missing: {len(told['missing_files'])}")
 
 
@@ -266,6 +274,13 @@ def _run_demo(stack: Stack) -> int:
         code = process.wait()
     _say(f"The data stay in {stack.settings.data_dir}: `lockstepd up` finds them again.")
     return code
+
+
+def _note(session: Session, action: str, tenant: str, **after: object) -> None:
+    """Write into the audit log what this command does to a tenant."""
+    from core.operations.audit import Actor, note
+
+    note(session, Actor("lockstepd"), action, tenant, tenant_id=tenant, after=after)
 
 
 @contextmanager

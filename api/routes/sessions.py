@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 from api import signing_in
 from api.cookies import SESSION_COOKIE, clear_session
 from api.dependencies import Acting, AnyCaller, Server, TenantSession
-from api.schemas.members import Session, SignIn, WhoAmI
-from core.members import sessions
+from api.schemas.members import ChangePassword, Session, SignIn, WhoAmI
+from core.errors import Forbidden, SignInFailed
+from core.members import membership, sessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["Tenancy"])
 
@@ -47,3 +48,23 @@ async def sign_out(
     """Sign out. A key cannot: revoke it."""
     await sessions.end(session, actor, request.cookies.get(SESSION_COOKIE, ""))
     clear_session(response, server.urls)
+
+
+@router.put("/current/password", status_code=204)
+async def change_password(
+    body: ChangePassword, request: Request, caller: AnyCaller, actor: Acting, server: Server
+) -> None:
+    """Change your password. Your other sessions end, in all tenants."""
+    if caller.user_id is None:
+        raise Forbidden("A key has no password: sign in.")
+    transactions = tenant_transactions(server.sessions, caller.tenant_id)
+    async with transactions() as session:
+        email = (await membership.get_member(session, caller.user_id)).user.email
+    async with server.looking() as connection:
+        account = await sessions.begin(connection, email)
+    if not await server.is_password(account, body.password.get_secret_value()):
+        raise SignInFailed("The password is wrong.", param="password")
+    password_hash = await server.hashed(body.new_password.get_secret_value())
+    token = request.cookies[SESSION_COOKIE]
+    async with transactions() as session:
+        await sessions.change_password(session, actor, caller, token, password_hash)

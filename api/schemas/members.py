@@ -27,6 +27,13 @@ class SignIn(RequestBody):
     )
 
 
+class ChangePassword(RequestBody):
+    """Another password for the user who has signed in."""
+
+    password: Password = Field(description="The one there is.")
+    new_password: NewPassword = Field(description="The one there shall be.")
+
+
 class Session(Resource):
     """A user who has signed in to a tenant."""
 

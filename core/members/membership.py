@@ -30,6 +30,14 @@ async def list_members(session: AsyncSession, *, after: str | None, before: str 
     )
 
 
+async def get_member(session: AsyncSession, user_id: str) -> Membership:
+    """The member; raises NotFound."""
+    member = await session.scalar(statements.member_by_id(user_id))
+    if member is None:
+        raise NotFound(f"No member {user_id}.", param="user_id")
+    return member
+
+
 async def change_role(session: AsyncSession, actor: Actor, caller: Caller, user_id: str, role: Role) -> Membership:
     """Give a member another role, from his next request on; raises NotFound, Forbidden or Conflict."""
     check_may_make(caller, role)
@@ -53,9 +61,7 @@ async def remove(session: AsyncSession, actor: Actor, caller: Caller, user_id: s
 
 async def _get(session: AsyncSession, caller: Caller, user_id: str, *, stays_owner: bool) -> Membership:
     owners = set((await session.execute(statements.LOCK_OWNERS)).scalars())
-    member = await session.scalar(statements.member_by_id(user_id))
-    if member is None:
-        raise NotFound(f"No member {user_id}.", param="user_id")
+    member = await get_member(session, user_id)
     check_may_make(caller, Role(member.role))
     if owners == {user_id} and not stays_owner:
         raise Conflict("A tenant's last owner stays: make another one first.")

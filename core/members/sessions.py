@@ -92,6 +92,13 @@ async def end(session: AsyncSession, actor: Actor, token: str) -> None:
         note(session.sync_session, actor, "session.ended", row.id, tenant_id=row.tenant_id)
 
 
+async def change_password(session: AsyncSession, actor: Actor, caller: Caller, token: str, password_hash: str) -> None:
+    """Give the user another password, after the old one was right; only the session of ``token`` goes on."""
+    values = {"user_id": caller.user_id, "hash": password_hash, "kept": tokens.digest(token)}
+    await session.execute(statements.CHANGE_PASSWORD, values)
+    note(session.sync_session, actor, "member.password_changed", caller.id, tenant_id=caller.tenant_id)
+
+
 def normalised(email: str) -> str:
     """The form in which addresses are compared."""
     return email.strip().lower()

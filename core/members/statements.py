@@ -28,6 +28,8 @@ RESOLVE_SESSION = text("""
     bindparam("policy", type_=Text()), bindparam("quota", type_=BigInteger()), bindparam("period", type_=Interval())
 )
 
+CHANGE_PASSWORD = text("SELECT change_password(:user_id, CAST(:hash AS text), :kept)")
+
 END_SESSION = text("DELETE FROM user_sessions WHERE token_sha256 = :sha256 RETURNING id, tenant_id, user_id")
 
 END_SESSIONS_OF = text("DELETE FROM user_sessions WHERE user_id = :user_id")

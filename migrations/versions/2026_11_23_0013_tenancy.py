@@ -70,6 +70,19 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$
 """
 
+# For a member of the transaction's tenant who gave his old password: the tries are forgotten, his other sessions end.
+CHANGE_USER = """
+CREATE FUNCTION change_password(for_user text, new_hash text, kept_sha256 text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH changed AS (
+        UPDATE users u SET password_hash = new_hash FROM memberships m
+        WHERE u.id = for_user AND m.user_id = u.id AND m.tenant_id = app_tenant() RETURNING u.id, u.email),
+    ended AS (DELETE FROM user_sessions s USING changed c WHERE s.user_id = c.id AND s.token_sha256 <> kept_sha256)
+    DELETE FROM sign_in_tries t USING changed c
+    WHERE t.email_sha256 = encode(sha256(convert_to(c.email, 'UTF8')), 'hex')
+$$
+"""
+
 RESOLVE_SESSION = """
 CREATE FUNCTION resolve_session(wanted_sha256 text)
 RETURNS TABLE (tenant_id text, user_id text, role text, is_operator boolean)
@@ -152,6 +165,7 @@ FUNCTIONS = {
     "use_grants(text, text[])": USE_GRANTS,
     "begin_sign_in(text, bigint, interval)": BEGIN_SIGN_IN,
     "memberships_of(text)": MEMBERSHIPS_OF,
+    "change_password(text, text, text)": CHANGE_USER,
     "resolve_session(text)": RESOLVE_SESSION,
     "resolve_invitation(text)": RESOLVE_INVITATION,
     "accept_invitation(text, text, text, text)": ACCEPT_INVITATION,

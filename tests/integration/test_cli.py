@@ -60,6 +60,27 @@ def test_a_tenant_can_get_another_key(deployment: dict[str, str], postgres_url: 
     assert _tenant_of(key, postgres_url) == tenant
 
 
+def test_what_the_operator_does_to_a_tenant_is_written_down(deployment: dict[str, str], postgres_url: URL) -> None:
+    told = _run(deployment, "admin", "create-tenant", "acme")
+    tenant, key = _find(r"tenant: (\S+)", told), _find(r"key: (\S+)", told)
+    for command in (["create-key", tenant], ["make-operator", tenant], ["set-safety", tenant, "flag"]):
+        _run(deployment, "admin", *command)
+    _run(deployment, "admin", "set-retention", tenant, "--jobs", "7")
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection:
+        statement = text("SELECT actor, action, after FROM audit_log WHERE tenant_id = :id ORDER BY created_at, id")
+        rows = connection.execute(statement, {"id": tenant}).all()
+    engine.dispose()
+    assert {row.actor for row in rows} == {"lockstepd"}
+    assert [row.action for row in rows] == ["tenant.created", "api_key.created", *["tenant.changed"] * 3]
+    assert [row.after for row in rows[2:]] == [
+        {"is_operator": True},
+        {"safety": "flag"},
+        {"keep_jobs_days": 7, "keep_events_days": None, "keep_files_days": None},
+    ]
+    assert key not in str(rows)
+
+
 def test_a_tenant_gets_a_user_whose_password_is_asked_for(deployment: dict[str, str], postgres_url: URL) -> None:
     tenant = _find(r"tenant: (\S+)", _run(deployment, "admin", "create-tenant", "acme"))
     command = ["admin", "create-user", tenant, "Olga@example.com", "--role", "admin"]

@@ -159,6 +159,7 @@ def test_every_route_is_covered_by_that(url):
         ("POST", "/v1/invitations/accept"),
     }
     for_any_caller = {("GET", "/v1/sessions/current"), ("DELETE", "/v1/sessions/current")}
+    for_users = {("PUT", "/v1/sessions/current/password")}
     by_kind_of_job = {("POST", f"/v1/jobs/{path}") for path in ("{job_id}/cancel", "{job_id}/retry", "cancel", "retry")}
     by_kind_of_job.add(("POST", "/v1/quotes"))
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
@@ -172,7 +173,7 @@ def test_every_route_is_covered_by_that(url):
         "ten_x": "{tenant_id}",
     }
     covered = {(m, "/".join(pattern.get(part, part) for part in path.split("/"))) for m, path, _ in SCOPES_OF}
-    assert documented == covered | set(OF_OPERATORS) | open_to_all | for_any_caller | by_kind_of_job
+    assert documented == covered | set(OF_OPERATORS) | open_to_all | for_any_caller | for_users | by_kind_of_job
 
 
 def test_a_job_is_canceled_by_a_key_that_could_have_made_it(acme):

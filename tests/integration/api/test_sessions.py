@@ -140,6 +140,28 @@ def test_a_new_password_signs_out(acme: Tenant):
         refused(client.get("/v1/jobs"), 401, "unauthenticated")
 
 
+def test_whoever_changes_his_password_stays_and_his_other_sessions_end(acme: Tenant):
+    address = f"owner-{acme.id}@example.com"
+    with signed_in(acme) as client, browser(acme) as elsewhere:
+        created(try_to_sign_in(elsewhere, address))
+        change = {"password": PASSWORD, "new_password": "battery staple"}
+        assert client.put("/v1/sessions/current/password", json=change).status_code == 204
+        assert client.get("/v1/jobs").status_code == 200
+        refused(elsewhere.get("/v1/jobs"), 401, "unauthenticated")
+        refused(try_to_sign_in(elsewhere, address), 401, "sign-in-failed")
+        created(try_to_sign_in(elsewhere, address, password="battery staple"))
+    assert "member.password_changed" in [act["action"] for act in acme.http.get("/v1/audit").json()["data"]]
+
+
+def test_a_password_is_changed_by_whoever_knows_it_and_tries_are_bounded(acme: Tenant):
+    change = {"password": "wrong", "new_password": "battery staple"}
+    with signed_in(acme) as client:
+        for _ in range(sessions.MOST_TRIES):
+            refused(client.put("/v1/sessions/current/password", json=change), 401, "sign-in-failed")
+        refused(client.put("/v1/sessions/current/password", json=change), 429, "too-many-tries")
+    refused(acme.http.put("/v1/sessions/current/password", json=change), 403, "forbidden")
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
