@@ -8,6 +8,7 @@ from api import signing_in
 from api.cookies import SESSION_COOKIE, clear_session
 from api.dependencies import Acting, AnyCaller, Server, TenantSession
 from api.schemas.members import ChangePassword, Session, SignIn, WhoAmI
+from core.db.transactions import tenant_transactions
 from core.errors import Forbidden, SignInFailed
 from core.members import membership, sessions
 

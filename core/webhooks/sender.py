@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from core.webhooks.schedule import FAILING_FOR, Answer, DeliveryState, Verdict, 
 from core.webhooks.signing import sign
 
 LEASE = DEADLINE + timedelta(seconds=15)  # the request, and time to write its result
+_FLOW = timedelta(seconds=1)  # for so long after the last start more is expected,
+_EAGER = timedelta(milliseconds=50)  # and looked for as often as this
 
 log = structlog.get_logger()
 
@@ -98,11 +101,14 @@ class Sender:
         self._in_flight: dict[asyncio.Task[None], _Due] = {}
         self._ended: Counter[str] = Counter()
         self._place_free = asyncio.Event()
+        self._started_at = -_FLOW.total_seconds()
 
     async def run_once(self) -> SendCounts:
         """Start what is due and has a place; does not wait for the answers."""
         self._place_free.clear()
         due = await self._claim()
+        if due:
+            self._started_at = time.monotonic()
         for item in due:
             task = asyncio.create_task(self._deliver(item))
             self._in_flight[task] = item
@@ -110,7 +116,12 @@ class Sender:
         return self._counts(started=len(due))
 
     async def rest(self, most: timedelta, least: timedelta = timedelta(milliseconds=20)) -> None:
-        """Wait until a place has become free, so that a backlog flows, or until ``most`` has passed."""
+        """Wait until a place has become free, so that a backlog flows, or until ``most`` has passed.
+
+        While events keep coming it is not waited for long: those of a whole pause would all be late.
+        """
+        if time.monotonic() - self._started_at < _FLOW.total_seconds():
+            most = min(most, _EAGER)
         await asyncio.sleep(least.total_seconds())
         try:
             async with asyncio.timeout((most - least).total_seconds()):

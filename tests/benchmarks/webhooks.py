@@ -13,6 +13,7 @@ from typing import Final
 
 from core.jobs.events import Happening, Verb, record_async
 from core.webhooks import redelivery, subscriptions
+from core.webhooks.sender import SendLimits
 from tests.benchmarks.dispatch import Ground, durable_ground
 from tests.benchmarks.report import Report, argument_parser, print_table
 from tests.benchmarks.scheduling.latency import part
@@ -48,14 +49,14 @@ class Size:
     """How much is measured."""
 
     runs: int = 5
-    slices: int = 6  # of a run, in each of which every case has its turn
-    events: int = 100  # in each case of each slice
+    warmup: int = 50  # events in each case of each run that are not counted
+    events: int = 950  # and those that are, for longer than a request to a dead endpoint lasts
     rate: float = 50.0  # a second, over all tenants
     tenants: int = 20
     owed: int = 50  # events of each tenant that its dead endpoint is behind with
 
 
-QUICK = Size(runs=1, slices=1, events=20, rate=20.0, tenants=2, owed=3)
+QUICK = Size(runs=1, warmup=5, events=20, rate=20.0, tenants=2, owed=3)
 
 
 class Customers:
@@ -83,28 +84,30 @@ class Customers:
         """Let events happen at the rate, to one tenant after the other; seconds from each commit to its arrival."""
         committed: list[tuple[int, float]] = []
         before, started = len(self.receiver.requests), time.monotonic()
-        for count in range(size.events):
+        for count in range(size.warmup + size.events):
             await asyncio.sleep(started + count / size.rate - time.monotonic())
             number = count % len(self.tenants)
             await self._tell(number, Verb.PROGRESS)
             committed.append((number, time.monotonic()))
         arrived: dict[str, float] = {}
-        for request in (await self.receiver.has(before + size.events))[before:]:
+        for request in (await self.receiver.has(before + len(committed)))[before:]:
             arrived.setdefault(request.id, request.at)
         # A job's events have ids that sort as they happened.
         waiting = {job_id: iter(sorted(id_ for id_ in arrived if id_[4:-6] == job_id[4:])) for job_id in self.jobs}
-        return [max(0.0, arrived[next(waiting[self.jobs[number]])] - at) for number, at in committed]
+        delays = [max(0.0, arrived[next(waiting[self.jobs[number]])] - at) for number, at in committed]
+        return delays[size.warmup :]
 
     async def _tell(self, number: int, verb: Verb) -> None:
         async with self.outbox.as_api(self.tenants[number]) as session:
             await record_async(session, [Happening(self.jobs[number], verb)])
 
     @asynccontextmanager
-    async def beside(self, dead: Dead) -> AsyncIterator[None]:
-        """With dead endpoints that are owed all that happened before; nothing of them is left afterwards."""
+    async def beside(self, dead: Dead, size: Size) -> AsyncIterator[None]:
+        """With dead endpoints that hold all their places; nothing of them is left afterwards."""
         async with receiving() as receiver:
             receiver.will_answer(dead.answer)
             made = [(tenant_id, await self._behind(tenant_id, receiver)) for tenant_id in self.tenants[: dead.tenants]]
+            await receiver.has(min(size.owed, SendLimits().per_endpoint) * len(made))
             yield
             for tenant_id, endpoint_id in made:
                 async with self.outbox.as_api(tenant_id) as session:
@@ -128,16 +131,16 @@ class Customers:
 async def measure_delays(outbox: Outbox, size: Size) -> dict[Dead, list[list[float]]]:
     """The delays of each case in each run."""
     cases = [NONE, *PROMISED, MANY]
-    delays: dict[Dead, list[list[float]]] = {case: [[] for _ in range(size.runs)] for case in cases}
+    delays: dict[Dead, list[list[float]]] = {case: [] for case in cases}
     async with receiving() as receiver:
         customers = Customers(outbox, receiver)
         await customers.join(size)
         await customers.delays(size)  # opens connections and prepares statements
-        for turn in range(size.runs * size.slices):
-            first = turn % len(cases)
+        for run in range(size.runs):
+            first = run % len(cases)
             for case in cases[first:] + cases[:first]:
-                async with customers.beside(case):
-                    delays[case][turn // size.slices] += await customers.delays(size)
+                async with customers.beside(case, size):
+                    delays[case].append(await customers.delays(size))
     await outbox.owners.dispose()
     await outbox.api.dispose()
     return delays

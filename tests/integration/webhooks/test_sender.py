@@ -228,6 +228,18 @@ async def test_a_backlog_flows_without_waiting_for_the_next_look(outbox, receive
     assert len({request.id for request in receiver.requests}) == 60
 
 
+async def test_while_events_come_more_are_looked_for_without_waiting_for_the_next_look(outbox, receiver):
+    tenant = await outbox.tenant()
+    await outbox.endpoint(tenant, receiver.url())
+    receiver.will_answer(HANG)
+    await outbox.happen(tenant)
+    async with outbox.sender() as sender, asyncio.timeout(20):
+        await sender.run_once()
+        await outbox.happen(tenant)
+        await sender.rest(timedelta(seconds=60))  # no answer comes that would end it
+        assert (await sender.run_once()).started == 1
+
+
 async def test_two_senders_never_send_the_same_delivery(outbox, receiver):
     tenant = await outbox.tenant()
     await outbox.endpoint(tenant, receiver.url())

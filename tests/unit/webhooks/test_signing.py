@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from core.webhooks.signing import new_secret, sign
+from core.webhooks.signing import hint, new_secret, sign
 
 BODY = '{"type":"generation.succeeded","data":{"prompt":"köttbullar"}}'.encode()
 
@@ -53,3 +53,17 @@ def test_a_secret_is_padded_standard_base64_of_32_random_bytes():
         encoded = secret.removeprefix("whsec_")
         assert len(base64.b64decode(encoded, validate=True)) == 32
         assert set(encoded) <= set(string.ascii_letters + string.digits + "+/=")
+
+
+def test_each_live_secret_gives_a_signature_the_newest_first():
+    new, old = new_secret(), new_secret()
+    now = datetime.now(UTC)
+    by_both, by_new, by_old = (
+        sign(live, "evt_1", now, BODY)["webhook-signature"] for live in ([new, old], [new], [old])
+    )
+    assert by_both == f"{by_new} {by_old}"
+
+
+def test_a_hint_tells_secrets_apart_and_keeps_them():
+    secret = new_secret()
+    assert hint(secret) == f"whsec_...{secret[-4:]}"
