@@ -22,9 +22,12 @@ WINDOWS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "h
 THEMES = ("light", "dark")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's own; `infra/browser.sh` installs it where that is allowed."""
+    """Debian's own; `infra/browser.sh` installs it where that is allowed.
+
+    Gone with its module: while Playwright runs, nothing else in this process can run an event loop.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("there is no Chromium: see infra/browser.sh")
