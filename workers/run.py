@@ -10,6 +10,7 @@ import os
 import socket
 
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from core.config import Settings
@@ -19,6 +20,9 @@ from core.storage.s3 import ObjectStore
 from workers.celery_app import SERVE, create_app, queue_name
 from workers.gpu_child import GpuChild
 from workers.supervisor import Supervisor
+from workers.watchdog import Watchdog
+
+_BROKER_PATIENCE = 2.0  # seconds
 
 
 def create_supervisor(settings: Settings) -> Supervisor:
@@ -57,6 +61,27 @@ def attach(app: Celery, supervisor: Supervisor) -> None:
     signals.worker_shutting_down.connect(drain, weak=False)
 
 
+def broker_answers(app: Celery) -> bool:
+    """Whether a new connection to the broker can be made."""
+    try:
+        with app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, timeout=_BROKER_PATIENCE)
+    except OperationalError:
+        return False
+    return True
+
+
+def guard(app: Celery, settings: Settings, supervisor: Supervisor) -> None:
+    """Have a worker that hears no doorbell leave, with its engine."""
+
+    def leave() -> None:
+        supervisor.close()
+        os._exit(os.EX_TEMPFAIL)  # Celery would wait for the connection that it thinks it has
+
+    sessions = sessionmaker(sync_engine(settings.worker_dsn, pool_size=1))
+    Watchdog(sessions, supervisor.worker_id, broker_answers=lambda: broker_answers(app), leave=leave).start()
+
+
 def main() -> None:
     """Run until told to stop."""
     settings = Settings()
@@ -66,6 +91,7 @@ def main() -> None:
     attach(app, supervisor)
     try:
         supervisor.start()
+        guard(app, settings, supervisor)
         app.worker_main(
             [
                 "worker", "--pool", "threads", "--concurrency", "1", "--queues", queue_name(settings.pool),
