@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
-from api.pages import operations, signing
+from api.pages import customers, operations, signing
 from api.pages.headers import PageHeaders
 from api.pages.rendering import STATIC_FOLDER, LastingFiles
 from api.routes import (
@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.resources = _resources(settings)
     errors.install(app, signing.told_to_people)
     openapi.install(app)
-    for module in (*_ROUTES, signing, operations):
+    for module in (*_ROUTES, signing, operations, customers):
         app.include_router(module.router)
     app.mount("/static", LastingFiles(directory=STATIC_FOLDER))
     # The last one added is the outermost.

@@ -16,6 +16,7 @@ from api.pages.rendering import page
 from api.pagination import WantedPage
 from core.db.paging import read_page
 from core.jobs import statements as jobs
+from core.jobs.retrying import RETRYABLE
 from core.jobs.states import JobState
 from core.operations import acts, reads, statements
 from core.scheduling.fairshare import Priority
@@ -24,6 +25,7 @@ router = APIRouter(prefix="/admin", include_in_schema=False)
 
 _MOST_TENANTS = 200
 _MOST_WORKERS = 500
+_MOST_PICTURES = 16
 _PRIORITIES = {priority.name.lower(): priority for priority in reversed(Priority)}
 
 Values = dict[str, Any]
@@ -65,7 +67,15 @@ async def _job(session: AsyncSession, *, job_id: str) -> Values:
     life = await reads.job_life(session, job_id)
     names = {int(priority): name for name, priority in _PRIORITIES.items()}
     is_terminal = JobState(life.job.state).is_terminal
-    return {"life": life, "job": life.job, "priorities": names, "is_terminal": is_terminal}
+    images = (life.job.result or {}).get("images", [])
+    return {
+        "life": life,
+        "job": life.job,
+        "priorities": names,
+        "is_terminal": is_terminal,
+        "is_retryable": life.job.state in RETRYABLE and life.job.parent_id is None,
+        "pictures": [image["file_id"] for image in images[:_MOST_PICTURES] if image.get("file_id")],
+    }
 
 
 def _following(request: Request, server: Server, template: str, reading: Reading) -> StreamingResponse:
@@ -76,7 +86,7 @@ def _following(request: Request, server: Server, template: str, reading: Reading
     return live(request, template, read)
 
 
-def _done(request: Request, told: str, back: str) -> Response:
+def done(request: Request, told: str, back: str) -> Response:
     """Answer an act: told to the page that asked, which follows what happens anyhow; else go back to one."""
     if "hx-request" in request.headers:
         return Response(headers={"HX-Trigger": f'{{"tell": "{told}"}}'})
@@ -113,7 +123,7 @@ async def turn_pool(
 ) -> Response:
     """Pause or resume a pool."""
     await session.run_sync(acts.pause_pool, actor, name, paused=paused)
-    return _done(request, f"{name} is {'paused' if paused else 'resumed'}.", f"/admin/pools/{name}")
+    return done(request, f"{name} is {'paused' if paused else 'resumed'}.", f"/admin/pools/{name}")
 
 
 @router.get("/pools/{name}/tenants/{tenant_id}")
@@ -138,7 +148,7 @@ async def turn_tenant(
     """Change a tenant's weight or cap in a pool, or pause or resume it there."""
     change = partial(acts.change_tenant, weight=weight, max_running=max_running, paused=paused)
     await session.run_sync(change, actor, name, tenant_id)
-    return _done(request, "Holds from the next claim on.", f"/admin/pools/{name}")
+    return done(request, "Holds from the next claim on.", f"/admin/pools/{name}")
 
 
 @router.get("/workers")
@@ -166,7 +176,7 @@ async def turn_worker(
     """Take a worker out of service, or back into it."""
     await session.run_sync(partial(acts.drain_worker, drained=drained, reason=reason), actor, worker_id)
     told = "It ends its batch and claims nothing more." if drained else "It claims again."
-    return _done(request, told, "/admin/workers")
+    return done(request, told, "/admin/workers")
 
 
 @router.get("/jobs")
@@ -204,7 +214,7 @@ async def follow_job(request: Request, job_id: str, server: Server, _: Operator)
 async def cancel_job(request: Request, job_id: str, session: OperatorSession, actor: Acting) -> Response:
     """Cancel a job of any tenant."""
     await session.run_sync(acts.cancel_job, actor, job_id)
-    return _done(request, "It is canceled, or asked to stop.", f"/admin/jobs/{job_id}")
+    return done(request, "It is canceled, or asked to stop.", f"/admin/jobs/{job_id}")
 
 
 @router.post("/jobs/{job_id}/priority")
@@ -213,7 +223,7 @@ async def move_job(
 ) -> Response:
     """Move a queued job to another priority."""
     await session.run_sync(acts.move_job, actor, job_id, Priority[priority.upper()])
-    return _done(request, f"Its priority is {priority}.", f"/admin/jobs/{job_id}")
+    return done(request, f"Its priority is {priority}.", f"/admin/jobs/{job_id}")
 
 
 @router.get("/models")

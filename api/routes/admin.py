@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from api.dependencies import Acting, OperatorSession
+from api.dependencies import Acting, OperatorSession, Server
 from api.pagination import Limit, WantedPage, list_of
 from api.schemas.admin import (
     AuditedAct,
@@ -28,12 +28,15 @@ from api.schemas.admin import (
     WorkerState,
 )
 from api.schemas.common import ListOf
+from api.schemas.webhook_endpoints import Delivery
 from core.db.paging import read_page
+from core.db.transactions import tenant_transactions
 from core.jobs import statements as jobs
 from core.jobs.states import JobState
-from core.operations import acts, reads, statements
+from core.operations import acts, on_behalf, reads, statements
 from core.operations.reads import PoolView
 from core.scheduling.fairshare import Priority
+from core.webhooks.subscriptions import get_endpoint
 
 router = APIRouter(prefix="/v1/admin", tags=["Operations"])
 
@@ -161,6 +164,24 @@ async def change_job(job_id: str, body: ChangeJob, session: OperatorSession, act
 async def cancel_job_of_any(job_id: str, session: OperatorSession, actor: Acting) -> None:
     """Cancel a job, whosever it is. One that waits ends at once; one that runs is asked to stop."""
     await session.run_sync(acts.cancel_job, actor, job_id)
+
+
+@router.post("/jobs/{job_id}/retry", status_code=201)
+async def retry_job_of_any(job_id: str, session: OperatorSession, server: Server, actor: Acting) -> JobOfTenant:
+    """Try a job again that failed, was canceled or expired, as its tenant could, which pays for it."""
+    tenant_id = await reads.tenant_of_job(session, job_id)
+    async with tenant_transactions(server.sessions, tenant_id)() as own:
+        return JobOfTenant.of(await on_behalf.retry_job(own, actor, tenant_id, job_id, limits=server.queue))
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/resend", status_code=202)
+async def resend_delivery_of_any(
+    endpoint_id: str, delivery_id: str, session: OperatorSession, server: Server, actor: Acting
+) -> Delivery:
+    """Send an event to an endpoint of any tenant once more, whatever became of it."""
+    tenant_id = (await get_endpoint(session, endpoint_id)).tenant_id
+    async with tenant_transactions(server.sessions, tenant_id)() as own:
+        return Delivery.of(await on_behalf.resend(own, actor, tenant_id, endpoint_id, delivery_id))
 
 
 @router.get("/audit")

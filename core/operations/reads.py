@@ -66,6 +66,60 @@ async def tenant_in_pool(session: AsyncSession, pool: str, tenant_id: str) -> Ro
     return row
 
 
+@dataclass(frozen=True)
+class TenantView:
+    """A tenant, and how it stands in each pool."""
+
+    tenant: Row[Any]
+    pools: Sequence[Row[Any]]
+
+
+async def tenant(session: AsyncSession, tenant_id: str) -> TenantView:
+    """One tenant; raises NotFound."""
+    row = (await session.execute(statements.TENANT, {"tenant_id": tenant_id})).one_or_none()
+    if row is None:
+        raise NotFound(f"No tenant {tenant_id}.", param="tenant_id")
+    values = {"tenant_id": tenant_id, "most": _MOST_QUEUED}
+    return TenantView(row, (await session.execute(statements.POOLS_OF_TENANT, values)).all())
+
+
+async def every_tenant(session: AsyncSession, *, after: str | None, limit: int) -> tuple[list[Row[Any]], bool]:
+    """A page of tenants, the oldest first, and whether more follow."""
+    values = {"after": after or "", "limit": limit + 1}
+    return _cut(list((await session.execute(statements.TENANTS_PAGE, values)).all()), limit)
+
+
+async def ledger(
+    session: AsyncSession, tenant_id: str, *, after: int | None, limit: int
+) -> tuple[list[Row[Any]], bool]:
+    """A page of what was reserved and charged for a tenant, the latest first, and whether more follow."""
+    values = {"tenant_id": tenant_id, "after": after, "limit": limit + 1}
+    return _cut(list((await session.execute(statements.LEDGER, values)).all()), limit)
+
+
+async def endpoints(
+    session: AsyncSession, tenant_id: str | None, *, after: str | None, limit: int
+) -> tuple[list[Row[Any]], bool]:
+    """A page of webhook endpoints: a tenant's, or else those of anybody that fail or are disabled."""
+    values: dict[str, Any] = {"after": after or "", "limit": limit + 1, "most": statements.MOST_COUNTED}
+    statement = statements.ENDPOINTS_IN_TROUBLE
+    if tenant_id is not None:
+        statement, values = statements.ENDPOINTS_OF_TENANT, values | {"tenant_id": tenant_id}
+    return _cut(list((await session.execute(statement, values)).all()), limit)
+
+
+def _cut(rows: list[Row[Any]], limit: int) -> tuple[list[Row[Any]], bool]:
+    return rows[:limit], len(rows) > limit
+
+
+async def tenant_of_job(session: AsyncSession, job_id: str) -> str:
+    """Whose job it is; raises NotFound."""
+    row = (await session.execute(statements.JOB, {"job_id": job_id})).one_or_none()
+    if row is None:
+        raise NotFound(f"No job {job_id}.", param="job_id")
+    return str(row.tenant_id)
+
+
 async def models(session: AsyncSession) -> Sequence[Row[Any]]:
     """Every model, by name."""
     return (await session.execute(statements.MODELS)).all()
@@ -109,5 +163,4 @@ async def tenants(session: AsyncSession, pool: str, *, after: str | None, limit:
     if (await session.execute(statements.POOL_NAMED, {"pool": pool})).one_or_none() is None:
         raise NotFound(f"No pool {pool!r}.", param="pool")
     values = {"pool": pool, "after": after or "", "limit": limit + 1, "most": _MOST_QUEUED}
-    rows = list((await session.execute(statements.TENANTS, values)).all())
-    return rows[:limit], len(rows) > limit
+    return _cut(list((await session.execute(statements.TENANTS, values)).all()), limit)

@@ -87,6 +87,50 @@ TENANT_OF_POOL = text("""
 
 MODELS = text("SELECT id, name, kind, tenant_id, paused_at FROM models ORDER BY name, id LIMIT 200")
 
+TENANT = text("""
+    SELECT id, name, is_operator, safety, created_at FROM tenants WHERE id = :tenant_id
+""")
+
+TENANTS_PAGE = text("""
+    SELECT id, name, is_operator, created_at FROM tenants WHERE id > :after ORDER BY id LIMIT :limit
+""")
+
+POOLS_OF_TENANT = text("""
+    SELECT s.pool, c.weight, c.max_running, c.paused_at,
+        s.running - coalesce((
+            SELECT sum(n.released) FROM sched_notes n
+            WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id), 0) AS running,
+        (SELECT count(*) FROM (
+            SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id LIMIT :most) r) AS queued
+    FROM pools p JOIN tenant_sched s ON s.pool = p.name AND s.tenant_id = :tenant_id
+    JOIN tenant_pools c ON c.pool = s.pool AND c.tenant_id = s.tenant_id
+    ORDER BY s.pool LIMIT 200
+""")
+
+# The latest first, from the one after `:after` on.
+LEDGER = text("""
+    SELECT id, job_id, api_key_id, kind, job_kind, reserved_ms, charged_ms, created_at FROM ledger_entries
+    WHERE tenant_id = :tenant_id AND (CAST(:after AS bigint) IS NULL OR (created_at, id) < (
+        SELECT created_at, id FROM ledger_entries WHERE id = CAST(:after AS bigint)))
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+""")
+
+_UNSENT = ",\n        ".join(
+    f"(SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries d"
+    f" WHERE d.endpoint_id = w.id AND d.state = '{state}' LIMIT :most) d) AS {state}"
+    for state in ("pending", "held", "failed")
+)
+_ENDPOINTS = f"""
+    SELECT w.id, w.tenant_id, w.name, w.url, w.disabled_at, w.disabled_reason, w.failing_since,
+        {_UNSENT}
+    FROM webhook_endpoints w WHERE w.deleted_at IS NULL AND w.id > :after AND
+"""
+
+ENDPOINTS_IN_TROUBLE = text(
+    f"{_ENDPOINTS} (w.disabled_at IS NOT NULL OR w.failing_since IS NOT NULL) ORDER BY w.id LIMIT :limit"
+)
+ENDPOINTS_OF_TENANT = text(f"{_ENDPOINTS} w.tenant_id = :tenant_id ORDER BY w.id LIMIT :limit")
+
 POOL_NAMED = text("SELECT 1 FROM pools WHERE name = :pool")
 
 TENANT_POOL = text("""
@@ -161,7 +205,7 @@ EVENTS_OF_JOB = text("""
 """)
 
 DELIVERIES_OF_JOB = text("""
-    SELECT d.id, e.type, w.url, d.state, d.attempt, d.next_attempt_at,
+    SELECT d.id, d.endpoint_id, e.type, w.url, d.state, d.attempt, d.next_attempt_at,
         (SELECT a.status FROM webhook_attempts a WHERE a.delivery_id = d.id ORDER BY a.attempt DESC LIMIT 1) AS status
     FROM events e JOIN webhook_deliveries d ON d.event_id = e.id
     JOIN webhook_endpoints w ON w.id = d.endpoint_id

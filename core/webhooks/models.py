@@ -30,6 +30,11 @@ class WebhookEndpoint(Base):
             postgresql_where=text("previous_secret_expires_at IS NOT NULL"),
         ),
         Index("ix_webhook_endpoints_in_order", "id", postgresql_where=text("in_order")),
+        Index(
+            "ix_webhook_endpoints_trouble",
+            "id",
+            postgresql_where=text("deleted_at IS NULL AND (disabled_at IS NOT NULL OR failing_since IS NOT NULL)"),
+        ),
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)

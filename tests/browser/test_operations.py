@@ -9,7 +9,7 @@ from core.jobs import workers
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
 from tests.browser.conftest import THEMES, WINDOWS, OpenVisit, Visit
-from tests.serving import POOL, Deployment, Tenant
+from tests.serving import POOL, Deployment, Tenant, created
 
 
 @pytest.fixture
@@ -34,9 +34,14 @@ def test_every_page_can_be_used_by_everybody_on_every_screen(
     open_visit: OpenVisit, acme: Tenant, failed: str, window: str, theme: str
 ) -> None:
     acme.generate()
+    hooks = {"url": "https://hooks.example.com/"}
+    endpoint = created(acme.http.post("/v1/webhook_endpoints", json=hooks))["id"]
+    acme.generate()
+    acme.http.post(f"/v1/webhook_endpoints/{endpoint}/disable")
     visit = open_visit(window, theme)
-    tenant = f"/pools/{POOL}/tenants/{acme.id}"
-    for path in ("", f"/pools/{POOL}", tenant, "/workers", "/jobs", f"/jobs/{failed}", "/models", "/audit"):
+    in_pool, customer, its_hooks = f"/pools/{POOL}/tenants/{acme.id}", f"/tenants/{acme.id}", f"/webhooks/{endpoint}"
+    pool = ("", f"/pools/{POOL}", in_pool, "/workers", "/jobs", f"/jobs/{failed}")
+    for path in (*pool, "/tenants", customer, "/webhooks", its_hooks, "/models", "/audit"):
         visit.page.goto(f"/admin{path}")
         expect(visit.page.locator("h1")).to_be_visible()
         assert visit.violations() == [], path
@@ -97,6 +102,14 @@ def test_a_job_is_followed_moved_and_canceled(visit: Visit, acme: Tenant) -> Non
     visit.page.get_by_role("button", name="Yes").click()
     expect(visit.page.locator("section .chip").first).to_have_text("canceled", timeout=5000)
     expect(visit.page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_a_failed_job_is_tried_again(visit: Visit, failed: str) -> None:
+    visit.page.goto(f"/admin/jobs/{failed}")
+    visit.page.get_by_role("button", name="Try again").click()
+    visit.page.get_by_role("button", name="Yes").click()
+    expect(visit.page.locator("h1")).not_to_have_text(failed)
+    expect(visit.page.locator("section .chip").first).to_have_text("queued")
 
 
 def test_the_theme_is_kept(visit: Visit) -> None:
