@@ -1,7 +1,8 @@
 """Workers for the dispatch benchmark, each a process: `python -m tests.benchmarks.scheduling.worker raw|ours [ROOM]`.
 
-Ours hears the real doorbell through the real Celery application, and claims and finishes by the workers' own code;
-there is no engine between the two, as there is nothing in the raw task.
+Ours hears the real doorbell through the real Celery application, and claims and finishes by the workers' own code, a
+batch's end beside the next claim as in `workers.supervisor`; there is no engine between the two, as there is nothing in
+the raw task.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import redis
@@ -20,6 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.config import Settings
 from core.db.engine import sync_engine
 from core.jobs import workers
+from core.jobs.execution import ClaimedJob
 from tests.benchmarks.scheduling.backlog import claim, finish
 from tests.benchmarks.scheduling.latency import RAW_QUEUE, STARTS, raw_app
 from workers.celery_app import SERVE, create_app, queue_name
@@ -34,6 +38,7 @@ class IdleHands:
         self._sessions = sessions
         self._broker = redis.Redis.from_url(broker_url)
         self._room = room
+        self._rest = ThreadPoolExecutor(1)
         with sessions.begin() as session:
             self._id = workers.register(session, pool=pool, host=socket.gethostname(), pid=os.getpid())
         self._beat("idle")
@@ -41,16 +46,22 @@ class IdleHands:
 
     def serve(self, pool: str) -> None:
         """Claim and finish until nothing is runnable."""
+        unfinished: Future[None] | None = None
         while True:
             with self._sessions.begin() as session:
                 jobs = claim(session, self._room, self._id)
+            if unfinished is not None:
+                unfinished.result()
             if not jobs:
                 break
             now = time.time()
             self._broker.rpush(STARTS, *[now] * len(jobs))
-            with self._sessions.begin() as session:
-                finish(session, jobs, [0.001] * len(jobs))
+            unfinished = self._rest.submit(self._finish, jobs)
         self._beat("idle")
+
+    def _finish(self, jobs: Sequence[ClaimedJob]) -> None:
+        with self._sessions.begin() as session:
+            finish(session, jobs, [0.001] * len(jobs))
 
     def _pulse(self) -> None:
         while True:
