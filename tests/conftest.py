@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy.engine import URL
 
 from core.config import Settings
-from core.embedded.postgres import API, OPERATOR, WORKER
 from tests.stack import TestServers, run_servers
 
 
@@ -56,14 +55,4 @@ def stack_settings(
     servers: TestServers, postgres_url: URL, broker_url: str, object_store_settings: dict[str, Any]
 ) -> Settings:
     """Settings of a deployment on this module's database, broker and bucket."""
-    return Settings(
-        database_url=postgres_url.render_as_string(),
-        api_database_url=postgres_url.set(username=API).render_as_string(),
-        worker_database_url=postgres_url.set(username=WORKER).render_as_string(),
-        operator_database_url=postgres_url.set(username=OPERATOR).render_as_string(),
-        broker_url=broker_url,
-        data_dir=servers.folder.path,
-        device="cpu",
-        webhook_allow=("127.0.0.0/8",),
-        **object_store_settings,
-    )
+    return servers.settings(postgres_url, broker_url, object_store_settings)

@@ -21,7 +21,7 @@ from core.config import Settings
 from core.db import migrations
 from core.embedded.folder import DataFolder
 from core.embedded.placement import find_home
-from core.embedded.postgres import Postgres
+from core.embedded.postgres import API, OPERATOR, WORKER, Postgres
 from core.embedded.seaweed import SeaweedFS
 from core.embedded.stack import make_seaweedfs, make_valkey
 from core.embedded.valkey import Valkey
@@ -79,6 +79,24 @@ class TestServers:
         values = {**self.seaweed.settings(), "s3_bucket": f"lockstep-{next(self._numbers)}"}
         ObjectStore.from_settings(Settings.model_validate(values)).ensure_bucket()
         return values
+
+    def new_settings(self) -> Settings:
+        """Settings of a deployment on a database and a bucket of its own, and the emptied broker."""
+        return self.settings(self.new_database(), self.emptied_broker(), self.new_bucket())
+
+    def settings(self, postgres_url: URL, broker_url: str, object_store: dict[str, object]) -> Settings:
+        """Settings of a deployment on these."""
+        values: dict[str, object] = {
+            "database_url": postgres_url.render_as_string(),
+            "api_database_url": postgres_url.set(username=API).render_as_string(),
+            "worker_database_url": postgres_url.set(username=WORKER).render_as_string(),
+            "operator_database_url": postgres_url.set(username=OPERATOR).render_as_string(),
+            "broker_url": broker_url,
+            "data_dir": self.folder.path,
+            "device": "cpu",
+            "webhook_allow": ("127.0.0.0/8",),
+        }
+        return Settings.model_validate(values | object_store)
 
     def emptied_broker(self) -> str:
         """The broker's URL, after everything in it was dropped."""

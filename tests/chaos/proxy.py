@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -42,10 +43,12 @@ class _Link:
 class Proxy:
     """One listening port before one server. The methods may be called from any thread."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, draw_cut: Callable[[], int] | None = None) -> None:
+        """``draw_cut`` says after how many bytes of answers the next connection breaks."""
         self.port = 0
         self.commits_cut = 0
         self._connect = connect
+        self._draw_cut = draw_cut or (lambda: sys.maxsize)
         self._links: set[_Link] = set()
         self._cutting = False
 
@@ -88,7 +91,9 @@ class Proxy:
                 await self._pass_on(link, far_writer, data)
 
         async def answer() -> None:
-            while data := await far_reader.read(_CHUNK):
+            left = self._draw_cut()
+            while left > 0 and (data := await far_reader.read(min(left, _CHUNK))):
+                left -= len(data)
                 if committing.is_set():
                     self.commits_cut += 1
                     return
@@ -126,9 +131,9 @@ class Network:
         """Run on the network's loop and wait for the result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
-    def place(self, connect: Connect) -> Proxy:
+    def place(self, connect: Connect, draw_cut: Callable[[], int] | None = None) -> Proxy:
         """A proxy before a server."""
-        proxy = Proxy(connect)
+        proxy = Proxy(connect, draw_cut)
         self._proxies.append(proxy)
         self._servers.append(self.run(proxy.listen()))
         return proxy
