@@ -180,6 +180,7 @@ def cut(settings: Settings, *, reconnects: int, seed: int) -> Outcome:
     settings = settings.model_copy(update={"requests_per_minute": 0, "jobs_per_minute": 0})
     lots = random.Random(seed)
     with ExitStack() as stack:
+        url = stack.enter_context(serving(settings))  # for all but the streams; the first in, the last out
         replicas = stack.enter_context(Replicas(settings))
         network = Network()
         stack.callback(network.close)
@@ -189,7 +190,7 @@ def cut(settings: Settings, *, reconnects: int, seed: int) -> Outcome:
         )
         deployment = Deployment(settings)
         stack.callback(deployment.close)
-        tenant = Tenant(deployment, stack.enter_context(serving(settings)), "acme")
+        tenant = Tenant(deployment, url, "acme")
         stack.enter_context(tenant.http)
         headers = {"Authorization": tenant.http.headers["Authorization"]}
         listener = Listener(f"http://127.0.0.1:{proxy.port}", headers)
