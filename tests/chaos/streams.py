@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import sys
 from collections import Counter
@@ -222,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and targets here")
     given = parser.parse_args()
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of every stream that a stopped server cuts off
     with run_servers() as servers:
         outcome = cut(servers.new_settings(), reconnects=given.reconnects, seed=given.seed)
     print_table("Connections that broke", ("how", "times"), [(how, n) for how, n in outcome.breaks.most_common()])
