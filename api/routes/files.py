@@ -94,11 +94,7 @@ async def get_file(file_id: str, _: Reader, session: TenantSession, server: Serv
 @router.get(
     "/{file_id}/content",
     response_class=Response,
-    responses={
-        200: {"description": "The bytes.", "content": {"application/octet-stream": {}}},
-        206: {"description": "The range of bytes asked for."},
-        304: {"description": "The client has them already."},
-    },
+    responses={200: {"description": "The bytes.", "content": {"*/*": {}}}, **content.RESPONSES},
 )
 async def get_file_content(
     file_id: str, request: Request, _: Reader, transactions: TenantTransactions, server: Server
