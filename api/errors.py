@@ -29,6 +29,8 @@ STATUS: Mapping[type[LockstepError], int] = {
     errors.SignInFailed: 401,
     errors.TooManyTries: 429,
     errors.Forbidden: 403,
+    errors.SignatureInvalid: 403,
+    errors.UrlExpired: 403,
     errors.NotFound: 404,
     errors.Invalid: 422,
     errors.PictureUnreadable: 422,

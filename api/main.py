@@ -42,6 +42,7 @@ from core.config import Settings
 from core.db.engine import async_engine
 from core.jobs.submission import QueueLimits
 from core.release import release
+from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.rates import RatePolicy
 from core.webhooks.target_policy import TargetPolicy
@@ -117,6 +118,7 @@ def _resources(settings: Settings) -> Resources:
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
         hashers=CapacityLimiter(_HASHERS),
+        signer=Signer(settings.url_secret.get_secret_value() if settings.url_secret else None),
         rates={
             "requests": RatePolicy("requests", settings.requests_per_minute),
             "jobs": RatePolicy("jobs", settings.jobs_per_minute),

@@ -33,6 +33,10 @@ class Urls:
         """Where a file's bytes are."""
         return f"{self.base}/v1/files/{file_id}/content"
 
+    def signed_content(self, file_id: str, signature: str) -> str:
+        """Where a file's bytes are for whoever has the address."""
+        return f"{self.file_content(file_id)}?sig={signature}"
+
     def concept_content(self, concept_id: str, version: int) -> str:
         """Where the file of a concept's version is."""
         return f"{self.base}/v1/concepts/{concept_id}/content?version={version}"

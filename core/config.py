@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         default=None,
         description="How clients reach the API; links in answers begin with it. Unset: http://host:port.",
     )
+    url_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs addresses that need no key, the same in every process of the API. Unset: none are signed.",
+    )
     session_days: float = Field(default=7.0, gt=0, le=365, description="How long somebody who signs in stays so.")
     data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")
 

@@ -7,6 +7,7 @@
     │   └── SignInFailed
     ├── TooManyTries               to sign in
     ├── Forbidden                  the key lacks a scope
+    │   └── SignatureInvalid, UrlExpired
     ├── NotFound                   nothing of that id belongs to the caller
     ├── Invalid                    the request can never succeed as it stands
     │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
@@ -90,6 +91,18 @@ class Forbidden(LockstepError):
     """The caller may not do this."""
 
     code = "forbidden"
+
+
+class SignatureInvalid(Forbidden):
+    """The signed address was altered, or is for something else."""
+
+    code = "signature-invalid"
+
+
+class UrlExpired(Forbidden):
+    """The signed address holds no more."""
+
+    code = "url-expired"
 
 
 class NotFound(LockstepError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from api import content
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
 from api.pagination import WantedPage, list_of
 from api.schemas.common import FilePurpose, ListOf, UploadPurpose
-from api.schemas.files import File
+from api.schemas.files import File, SignedUrl, SignUrl
+from api.signed import ReadableFile, permit, reading
 from core.concepts import header
 from core.db.paging import read_page
 from core.errors import TooLarge
@@ -100,13 +102,25 @@ async def get_file(file_id: str, _: Reader, session: TenantSession, server: Serv
         304: {"description": "The client has them already."},
     },
 )
-async def get_file_content(
-    file_id: str, request: Request, _: Reader, transactions: TenantTransactions, server: Server
-) -> Response:
-    """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer."""
+async def get_file_content(file_id: str, request: Request, transactions: ReadableFile, server: Server) -> Response:
+    """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer.
+
+    Where the address is signed (`sig`), no key is needed, and one that is sent along is not looked at.
+    """
     async with transactions() as session:
         file = await library.get(session, file_id)
     return await content.serve(request, file, server.store)
+
+
+@router.post("/{file_id}/url")
+async def sign_file_url(
+    file_id: str, caller: Reader, session: TenantSession, server: Server, body: SignUrl | None = None
+) -> SignedUrl:
+    """Get an address of a file's bytes that needs no key, for browsers and for people without one, for a while."""
+    file = await library.get(session, file_id)
+    lasting = await permit(session, caller.tenant_id, timedelta(seconds=(body or SignUrl()).expires_in))
+    signature = server.signer.sign(reading(file.id), lasting)
+    return SignedUrl(url=server.urls.signed_content(file.id, signature), expires_at=lasting.until)
 
 
 @router.delete("/{file_id}", status_code=204)

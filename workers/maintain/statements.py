@@ -144,8 +144,6 @@ DELETE_IDLE_PAIRS = text("""
 
 # --- orphans ----------------------------------------------------------------------------------------------------
 
-NOW = text("SELECT lockstep_now()")
-
 # Of these objects those that nothing names: no file, no live job's checkpoint; and that no running attempt wrote.
 ORPHANS = text("""
     SELECT o.key FROM unnest(:keys, :job_ids, :tokens) AS o(key, job_id, token)
