@@ -40,6 +40,7 @@ class Resources:
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     store: ObjectStore
+    public_store: ObjectStore | None  # the same as clients reach it, if they do
     urls: Urls
     queue: QueueLimits
     webhook_targets: TargetPolicy

@@ -34,6 +34,7 @@ from api.routes import (
     money,
     sessions,
     trainings,
+    uploads,
     webhook_endpoints,
 )
 from api.urls import Urls
@@ -49,6 +50,7 @@ from core.webhooks.target_policy import TargetPolicy
 
 _ROUTES = (
     files,
+    uploads,
     concepts,
     grants,
     models,
@@ -108,6 +110,7 @@ def _resources(settings: Settings) -> Resources:
         operator_engine=operators,
         operator_sessions=async_sessionmaker(operators, expire_on_commit=False),
         store=ObjectStore.from_settings(settings),
+        public_store=_public_store(settings),
         urls=Urls(settings.base_url),
         queue=QueueLimits(
             pool=settings.pool,
@@ -124,6 +127,12 @@ def _resources(settings: Settings) -> Resources:
             "jobs": RatePolicy("jobs", settings.jobs_per_minute),
         },
     )
+
+
+def _public_store(settings: Settings) -> ObjectStore | None:
+    if settings.s3_public_endpoint is None:
+        return None
+    return ObjectStore.from_settings(settings.model_copy(update={"s3_endpoint": settings.s3_public_endpoint}))
 
 
 @asynccontextmanager

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(default=None, description="Access key. Unset: boto3's own search.")
     s3_secret_key: SecretStr | None = Field(default=None, description="Secret key. Unset: boto3's own search.")
 
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        description="Where clients reach object storage, for uploads that go straight there. Unset: through the API.",
+    )
+
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, description="Port the API listens on.")
     public_url: str | None = Field(

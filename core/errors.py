@@ -17,11 +17,13 @@
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused, TenantNotChosen
     │   ├── QuoteMismatch
+    │   ├── UploadMismatch
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull, WebhookEndpointDisabled
+    │   ├── UploadIncomplete, UploadCompleted
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     ├── BudgetExceeded, QueueFull, RateLimited   what the tenant or the key may have is used up
@@ -231,6 +233,12 @@ class QuoteMismatch(Invalid):
     code = "quote-mismatch"
 
 
+class UploadMismatch(Invalid):
+    """The uploaded bytes are not those that were announced."""
+
+    code = "upload-mismatch"
+
+
 class IdempotencyKeyReused(Invalid):
     """The idempotency key was used before with another body."""
 
@@ -307,6 +315,18 @@ class StorageFull(Conflict):
     """The files take all the room there is for them."""
 
     code = "storage-full"
+
+
+class UploadIncomplete(Conflict):
+    """A part of the upload has not arrived."""
+
+    code = "upload-incomplete"
+
+
+class UploadCompleted(Conflict):
+    """The upload has become a file, and takes no more bytes."""
+
+    code = "upload-completed"
 
 
 class QuoteUsed(Conflict):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 
 from api import content
@@ -16,11 +14,9 @@ from api.pagination import WantedPage, list_of
 from api.schemas.common import FilePurpose, ListOf, UploadPurpose
 from api.schemas.files import File, SignedUrl, SignUrl
 from api.signed import ReadableFile, permit, reading
-from core.concepts import header
+from api.uploads import check_size, understood
 from core.db.paging import read_page
-from core.errors import TooLarge
-from core.files import library, pictures, statements
-from core.files.library import Upload
+from core.files import library, statements
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
@@ -40,35 +36,17 @@ async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
     concept file is checked by its header and stored as it is.
     """
     data = await file.read()
-    limit = server.settings.max_upload_bytes
-    if len(data) > limit:
-        raise TooLarge(f"The file has {len(data)} bytes; {limit} are accepted.", param="file")
-    upload = await anyio.to_thread.run_sync(
-        partial(_UPLOADS[purpose], data, server.settings.max_picture_pixels), limiter=server.decoders
-    )
-    kept = await library.keep_upload(
-        transactions,
-        server.store,
-        tenant_id=caller.tenant_id,
-        name=file.filename or "",
-        upload=upload,
-        max_stored_bytes=server.settings.tenant_max_bytes or None,
-    )
+    check_size(server, len(data), param="file")
+    upload = await understood(server, purpose, data)
+    async with library.placed(server.store, caller.tenant_id, upload) as placed, transactions() as session:
+        kept = await library.record(
+            session,
+            placed,
+            name=file.filename or "",
+            max_stored_bytes=server.settings.tenant_max_bytes or None,
+        )
     response.headers["Location"] = server.urls.file(kept.id)
     return File.of(kept, server.urls)
-
-
-def _picture(data: bytes, max_pixels: int) -> Upload:
-    picture = pictures.normalise(data, max_pixels=max_pixels)
-    return Upload("picture", picture.png, pictures.MEDIA_TYPE, picture.width, picture.height)
-
-
-def _concept(data: bytes, _max_pixels: int) -> Upload:
-    found = header.read_header(data)
-    return Upload("concept_upload", data, header.MEDIA_TYPE, header=found.model_dump(mode="json"))
-
-
-_UPLOADS: Mapping[UploadPurpose, Callable[[bytes, int], Upload]] = {"picture": _picture, "concept_upload": _concept}
 
 
 @router.get("")

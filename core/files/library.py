@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,70 +36,66 @@ class Upload:
     header: dict[str, Any] | None = None
 
 
-async def keep_upload(
-    transactions: Transactions,
-    store: ObjectStore,
-    *,
-    tenant_id: str,
-    name: str,
-    upload: Upload,
-    max_stored_bytes: int | None = None,
-) -> File:
-    """Store an upload; raises StorageUnavailable or StorageFull, and then neither an object nor a row exists.
+@dataclass
+class Placed:
+    """An upload whose bytes are stored; a row tells of them once it is recorded."""
 
-    The object stays where the row may: after OutcomeUnknown, or a cancellation at whatever moment.
+    file_id: str
+    tenant_id: str
+    upload: Upload
+    stored: StoredObject
+    is_recorded: bool = False
+
+
+@asynccontextmanager
+async def placed(store: ObjectStore, tenant_id: str, upload: Upload) -> AsyncIterator[Placed]:
+    """Store an upload, and ``record`` it in the block; raises StorageUnavailable.
+
+    After an error, or where it was not recorded, the object is gone again. It stays where the row may: after
+    OutcomeUnknown, or a cancellation at whatever moment.
     """
     file_id = new_id("file")
     stored = await asyncio.to_thread(
         store.put, keys.upload(tenant_id, file_id), upload.data, media_type=upload.media_type
     )
+    made = Placed(file_id, tenant_id, upload, stored)
     try:
-        return await _record(
-            transactions,
-            stored,
-            file_id=file_id,
-            tenant_id=tenant_id,
-            name=plain_name(name),
-            upload=upload,
-            max_stored_bytes=max_stored_bytes,
-        )
+        yield made
     except OutcomeUnknown:
         raise
     except Exception:
-        with contextlib.suppress(StorageUnavailable):
-            await asyncio.to_thread(store.delete, stored.key)
+        await _drop(store, stored.key)
         raise
+    if not made.is_recorded:
+        await _drop(store, stored.key)
 
 
-async def _record(
-    transactions: Transactions,
-    stored: StoredObject,
-    *,
-    file_id: str,
-    tenant_id: str,
-    name: str,
-    upload: Upload,
-    max_stored_bytes: int | None,
-) -> File:
-    async with transactions() as session:
-        file = File(
-            id=file_id,
-            tenant_id=tenant_id,
-            purpose=upload.purpose,
-            name=name,
-            key=stored.key,
-            media_type=upload.media_type,
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            width=upload.width,
-            height=upload.height,
-            header=upload.header,
-        )
-        session.add(file)
-        await session.flush()
-        await session.refresh(file)
-        if max_stored_bytes is not None:
-            await budgets.hold_room(session, tenant_id, max_stored_bytes)
+async def _drop(store: ObjectStore, key: str) -> None:
+    with contextlib.suppress(StorageUnavailable):  # then it is an orphan, and the sweeper's
+        await asyncio.to_thread(store.delete, key)
+
+
+async def record(session: AsyncSession, placed: Placed, *, name: str, max_stored_bytes: int | None) -> File:
+    """Write the row of an upload that was stored; raises StorageFull."""
+    file = File(
+        id=placed.file_id,
+        tenant_id=placed.tenant_id,
+        purpose=placed.upload.purpose,
+        name=plain_name(name),
+        key=placed.stored.key,
+        media_type=placed.upload.media_type,
+        size_bytes=placed.stored.size_bytes,
+        sha256=placed.stored.sha256,
+        width=placed.upload.width,
+        height=placed.upload.height,
+        header=placed.upload.header,
+    )
+    session.add(file)
+    await session.flush()
+    await session.refresh(file)
+    if max_stored_bytes is not None:
+        await budgets.hold_room(session, placed.tenant_id, max_stored_bytes)
+    placed.is_recorded = True
     return file
 
 
