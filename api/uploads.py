@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import anyio
+from pydantic import BaseModel
 
 from api.dependencies import Resources
 from core.concepts import header
 from core.errors import TooLarge
 from core.files import pictures
 from core.files.library import Upload
+
+
+class SentFile(BaseModel):
+    """What makes two uploads the same request."""
+
+    name: str
+    purpose: str
+    sha256: str
+
+    @classmethod
+    async def of(cls, name: str, purpose: str, data: bytes) -> SentFile:
+        """Of the bytes as they were sent."""
+        sha256 = await anyio.to_thread.run_sync(lambda: hashlib.sha256(data).hexdigest())
+        return cls(name=name, purpose=purpose, sha256=sha256)
 
 
 def check_size(server: Resources, size_bytes: int, *, param: str) -> None:

@@ -7,29 +7,31 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import content
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
+from api.idempotency import New
 from api.pagination import WantedPage, list_of
 from api.schemas.common import FilePurpose, ListOf, UploadPurpose
 from api.schemas.files import File, SignedUrl, SignUrl
 from api.signed import ReadableFile, permit, reading
-from api.uploads import check_size, understood
+from api.uploads import SentFile, check_size, understood
 from core.db.paging import read_page
 from core.files import library, statements
+from core.idempotency.replies import Reply
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 
-@router.post("", status_code=201)
-async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
+@router.post("", status_code=201, response_model=File)
+async def create_file(
     file: UploadFile,
     caller: Trainer,
-    transactions: TenantTransactions,
     server: Server,
-    response: Response,
+    new: New,
     purpose: Annotated[UploadPurpose, Form(description="What the file is for.")] = "picture",
-) -> File:
+) -> Response:
     """Upload a picture (PNG, JPEG, WebP, or a GIF's first frame), or a concept file to import.
 
     A picture is recognised by its content, turned upright, freed of metadata (such as the place) and stored as PNG. A
@@ -37,16 +39,20 @@ async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
     """
     data = await file.read()
     check_size(server, len(data), param="file")
+    sent = await SentFile.of(file.filename or "", purpose, data)
+    if (earlier := await new.repeated(sent)) is not None:
+        return earlier
     upload = await understood(server, purpose, data)
-    async with library.placed(server.store, caller.tenant_id, upload) as placed, transactions() as session:
-        kept = await library.record(
-            session,
-            placed,
-            name=file.filename or "",
-            max_stored_bytes=server.settings.tenant_max_bytes or None,
-        )
-    response.headers["Location"] = server.urls.file(kept.id)
-    return File.of(kept, server.urls)
+    async with library.placed(server.store, caller.tenant_id, upload) as placed:
+
+        async def make(session: AsyncSession) -> Reply:
+            kept = await library.record(
+                session, placed, name=sent.name, max_stored_bytes=server.settings.tenant_max_bytes or None
+            )
+            body = File.of(kept, server.urls).model_dump(mode="json")
+            return Reply(201, body, location=server.urls.file(kept.id))
+
+        return await new.answer(sent, make)
 
 
 @router.get("")

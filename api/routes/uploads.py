@@ -85,7 +85,7 @@ async def complete_upload(
         try:
             file = await _make_file(transactions, server, upload)
         except UploadIncomplete:  # unless another request has completed it meanwhile, and its parts are gone
-            _, file = await _look(transactions, upload_id)
+            file = (await _look(transactions, upload_id))[1]
             if file is None:
                 raise
     response.headers["Location"] = server.urls.file(file.id)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.base import Base, CreatedAt, Name
 
 
 class File(Base):
-    """A stored object that belongs to a tenant."""
+    """A stored object that belongs to a tenant. Equal pictures are files of their own on one object."""
 
     __tablename__ = "files"
     __table_args__ = (
@@ -29,6 +29,7 @@ class File(Base):
         Index("ix_files_key", "key"),
         Index("ix_files_job", "tenant_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
         Index("ix_files_pairs", "id", postgresql_where=text("purpose = 'pairs'")),
+        Index("ix_files_same", "tenant_id", "sha256", postgresql_where=text("purpose = 'picture'")),
         Index("ix_files_made", "tenant_id", "created_at", postgresql_where=text("purpose IN ('output', 'preview')")),
     )
 
@@ -43,6 +44,7 @@ class File(Base):
     width: Mapped[int | None]
     height: Mapped[int | None]
     job_id: Mapped[Name | None]  # the job that produced it
+    deleting: Mapped[bool] = mapped_column(server_default=false())  # its object may be gone already
     header: Mapped[dict[str, Any] | None]  # what an uploaded concept file says: see concepts.header.ConceptHeader
     created_at: Mapped[CreatedAt]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Delete, Select, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Delete, Select, Update, delete, func, select, text, update
 from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from core.db.paging import Place, nearest_first
@@ -40,6 +40,26 @@ def take_concept_upload(file_id: str) -> ReturningUpdate[File]:
         .returning(File)
         .execution_options(populate_existing=True)
     )
+
+
+# Held until commit, by whoever lets pictures of these bytes share an object or takes one away from them.
+LOCK_PICTURES = text("SELECT pg_advisory_xact_lock(hashtextextended('lockstep.picture ' || :tenant_id || :sha256, 0))")
+
+
+def key_of_picture(tenant_id: str, sha256: str) -> Select[str]:
+    """Where the bytes of such a picture lie already, if they are there to stay."""
+    same = File.tenant_id == tenant_id, File.sha256 == sha256, File.purpose == "picture", File.deleting.is_(False)
+    return select(File.key).where(*same).limit(1)
+
+
+def others_at(key: str, file_id: str) -> Select[str]:
+    """Another file on the same object."""
+    return select(File.id).where(File.key == key, File.id != file_id).limit(1)
+
+
+def mark_deleting(file_id: str) -> Update:
+    """Let no other file share the object any more."""
+    return update(File).where(File.id == file_id).values(deleting=True)
 
 
 def delete_file(file_id: str) -> Delete:

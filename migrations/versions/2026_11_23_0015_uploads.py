@@ -1,4 +1,4 @@
-"""Uploads that were announced and are on their way."""
+"""Uploads that were announced and are on their way; pictures that share one object."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.add_column("files", sa.Column("deleting", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.create_index("ix_files_same", "files", ["tenant_id", "sha256"], postgresql_where=sa.text("purpose = 'picture'"))
+    op.execute("GRANT UPDATE (deleting) ON files TO lockstep_api")
     op.create_table(
         "uploads",
         sa.Column("id", sa.Text(collation="C"), nullable=False),
@@ -61,3 +64,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("uploads")
+    op.execute("REVOKE UPDATE (deleting) ON files FROM lockstep_api")
+    op.drop_index("ix_files_same", "files")
+    op.drop_column("files", "deleting")
