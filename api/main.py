@@ -36,6 +36,7 @@ from api.routes import (
     trainings,
     uploads,
     webhook_endpoints,
+    webhook_secret,
 )
 from api.urls import Urls
 from core.budgets.terms import Terms
@@ -60,6 +61,7 @@ _ROUTES = (
     jobs,
     events,
     webhook_endpoints,
+    webhook_secret,
     api_keys,
     sessions,
     members,
@@ -116,6 +118,7 @@ def _resources(settings: Settings) -> Resources:
             pool=settings.pool,
             max_attempts=settings.max_attempts,
             tenant_max_running=settings.tenant_max_running,
+            webhook_targets=TargetPolicy.parse(settings.webhook_allow),
             terms=Terms(settings.tenant_max_jobs or None),
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),

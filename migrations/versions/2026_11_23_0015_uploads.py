@@ -1,14 +1,17 @@
-"""Uploads that were announced and are on their way; pictures that share one object."""
+"""Uploads that were announced; pictures that share one object; webhooks that requests name for their jobs."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0015"
 down_revision = "0019"
 branch_labels = None
 depends_on = None
+
+SECRETS = "webhook_secret, previous_webhook_secret, previous_webhook_secret_expires_at"
 
 
 def upgrade() -> None:
@@ -59,10 +62,60 @@ def upgrade() -> None:
     op.execute("GRANT SELECT, INSERT, UPDATE (file_id), DELETE ON uploads TO lockstep_api")
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON uploads TO lockstep_worker")
     op.execute("GRANT SELECT ON uploads TO lockstep_operator")
+    _add_webhooks_of_requests()
+
+
+def _add_webhooks_of_requests() -> None:
+    op.add_column(
+        "jobs", sa.Column("webhook", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True)
+    )
+    for name in ("webhook_secret", "previous_webhook_secret"):
+        op.add_column("tenants", sa.Column(name, sa.Text(), nullable=True))
+    op.add_column("tenants", sa.Column("previous_webhook_secret_expires_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_check_constraint(
+        op.f("ck_tenants_previous_webhook_secret"),
+        "tenants",
+        "(previous_webhook_secret IS NULL) = (previous_webhook_secret_expires_at IS NULL)",
+    )
+    op.create_index(
+        "ix_tenants_previous_webhook_secret",
+        "tenants",
+        ["previous_webhook_secret_expires_at"],
+        postgresql_where=sa.text("previous_webhook_secret_expires_at IS NOT NULL"),
+    )
+    op.execute(f"GRANT UPDATE ({SECRETS}) ON tenants TO lockstep_api")
+    op.add_column("webhook_endpoints", sa.Column("on_request", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.alter_column("webhook_endpoints", "secret", nullable=True)
+    op.create_check_constraint(
+        op.f("ck_webhook_endpoints_secret"), "webhook_endpoints", "on_request = (secret IS NULL)"
+    )
+    op.create_index(
+        "uq_webhook_endpoints_host",
+        "webhook_endpoints",
+        ["tenant_id", "url"],
+        unique=True,
+        postgresql_where=sa.text("on_request AND deleted_at IS NULL"),
+    )
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    requested = "SELECT id FROM webhook_endpoints WHERE on_request"
+    op.execute(
+        "DELETE FROM webhook_attempts WHERE delivery_id IN ("
+        f"SELECT id FROM webhook_deliveries WHERE endpoint_id IN ({requested}))"
+    )
+    op.execute(f"DELETE FROM webhook_deliveries WHERE endpoint_id IN ({requested})")
+    op.execute("DELETE FROM webhook_endpoints WHERE on_request")
+    op.drop_index("uq_webhook_endpoints_host", "webhook_endpoints")
+    op.drop_constraint(op.f("ck_webhook_endpoints_secret"), "webhook_endpoints")
+    op.alter_column("webhook_endpoints", "secret", nullable=False)
+    op.drop_column("webhook_endpoints", "on_request")
+    op.execute(f"REVOKE UPDATE ({SECRETS}) ON tenants FROM lockstep_api")
+    op.drop_constraint(op.f("ck_tenants_previous_webhook_secret"), "tenants")
+    for column in ("previous_webhook_secret_expires_at", "previous_webhook_secret", "webhook_secret"):
+        op.drop_column("tenants", column)
+    op.drop_column("jobs", "webhook")
     op.drop_table("uploads")
     op.execute("REVOKE UPDATE (deleting) ON files FROM lockstep_api")
     op.drop_index("ix_files_same", "files")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from PIL import Image
 from sqlalchemy import text
@@ -129,7 +128,7 @@ def test_a_retry_that_says_so_gets_the_first_answer(acme):
 
 
 def test_uploads_under_one_key_at_once_make_one_file(acme):
-    def patiently(_) -> httpx.Response:
+    def patiently(_):
         while (answer := post(acme, "k")).status_code == 409:
             refused(answer, 409, "idempotency-in-progress")
         return answer
