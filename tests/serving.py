@@ -288,10 +288,12 @@ def serving(settings: Settings) -> Iterator[str]:
     settings = settings.model_copy(update={"port": listener.getsockname()[1], "pool": POOL})
     config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-    )
+    is_first = not structlog.is_configured()
+    if is_first:
+        structlog.configure(
+            processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -301,4 +303,5 @@ def serving(settings: Settings) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
-        structlog.reset_defaults()
+        if is_first:
+            structlog.reset_defaults()

@@ -9,5 +9,5 @@ def test_every_page_of_operators_is_measured_in_its_quick_form():
     report = Report()
     with durable_ground() as ground:
         measure(report, ground, QUICK, rounds=1)
-    assert len(report.figures) == len(report.baseline) == len(report.targets) == 10
+    assert len(report.figures) == len(report.baseline) == len(report.targets) == 13
     assert all(value > 0 for value in report.figures.values())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import sys
 from collections import Counter
@@ -180,6 +181,7 @@ def cut(settings: Settings, *, reconnects: int, seed: int) -> Outcome:
     settings = settings.model_copy(update={"requests_per_minute": 0, "jobs_per_minute": 0})
     lots = random.Random(seed)
     with ExitStack() as stack:
+        url = stack.enter_context(serving(settings))  # for all but the streams; the first in, the last out
         replicas = stack.enter_context(Replicas(settings))
         network = Network()
         stack.callback(network.close)
@@ -189,7 +191,7 @@ def cut(settings: Settings, *, reconnects: int, seed: int) -> Outcome:
         )
         deployment = Deployment(settings)
         stack.callback(deployment.close)
-        tenant = Tenant(deployment, stack.enter_context(serving(settings)), "acme")
+        tenant = Tenant(deployment, url, "acme")
         stack.enter_context(tenant.http)
         headers = {"Authorization": tenant.http.headers["Authorization"]}
         listener = Listener(f"http://127.0.0.1:{proxy.port}", headers)
@@ -221,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and targets here")
     given = parser.parse_args()
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of every stream that a stopped server cuts off
     with run_servers() as servers:
         outcome = cut(servers.new_settings(), reconnects=given.reconnects, seed=given.seed)
     print_table("Connections that broke", ("how", "times"), [(how, n) for how, n in outcome.breaks.most_common()])

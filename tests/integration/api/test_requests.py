@@ -97,6 +97,8 @@ OF_OPERATORS = [
     ("GET", "/v1/admin/jobs"),
     ("PATCH", "/v1/admin/jobs/{job_id}"),
     ("POST", "/v1/admin/jobs/{job_id}/cancel"),
+    ("POST", "/v1/admin/jobs/{job_id}/retry"),
+    ("POST", "/v1/admin/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/resend"),
     ("GET", "/v1/admin/audit"),
 ]
 BODIES: dict[str, dict[str, Any]] = {

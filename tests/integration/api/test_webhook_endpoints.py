@@ -168,3 +168,20 @@ def test_a_range_that_is_none_is_refused(acme, body, param):
 def test_a_state_that_no_delivery_has_is_refused(acme):
     path, _ = owing(acme)
     refused(acme.http.get(f"{path}/deliveries", params={"state": "lost"}), 422, "validation")
+
+
+def test_what_is_done_to_an_endpoint_is_written_down_without_its_secret(acme):
+    made = endpoint(acme)
+    path = f"/v1/webhook_endpoints/{made['id']}"
+    acme.http.post(path, json={"name": "mine"})
+    rotated = acme.http.post(f"{path}/rotate_secret").json()
+    for act in ("disable", "enable"):
+        acme.http.post(f"{path}/{act}")
+    acme.http.delete(path)
+    acme.http.delete(path)
+    told = acme.http.get("/v1/audit")
+    acts = [(entry["action"], entry["object_id"]) for entry in reversed(told.json()["data"])]
+    verbs = ("created", "changed", "secret_rotated", "disabled", "enabled", "deleted")
+    assert acts == [(f"webhook_endpoint.{verb}", made["id"]) for verb in verbs]
+    assert rotated["signing_secret"] not in told.text
+    assert made["signing_secret"] not in told.text
