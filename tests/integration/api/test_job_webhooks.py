@@ -101,6 +101,9 @@ def test_the_tenants_secret_is_its_administrators_to_see_and_to_replace(acme, ri
     assert new["previous_secret_expires_at"] is not None
     at_once = {"keep_old_secret_active_for_24_hours": False}
     assert acme.http.post("/v1/webhook_secret/rotate", json=at_once).json()["previous_secret_expires_at"] is None
+    told = acme.http.get("/v1/audit")
+    assert [entry["action"] for entry in told.json()["data"]] == ["webhook_secret.rotated"] * 2
+    assert "whsec_" not in told.text
     with acme.client(frozenset({"read", "generate"})) as client:
         refused(client.get("/v1/webhook_secret"), 403, "forbidden")
         refused(client.post("/v1/webhook_secret/rotate"), 403, "forbidden")
