@@ -25,6 +25,7 @@ from core.jobs.submission import QueueLimits
 from core.members import passwords
 from core.members.sessions import Account, resume
 from core.operations.audit import Actor
+from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
 from core.tenants.rates import PolicyName, RatePolicy, whole_seconds
@@ -39,6 +40,7 @@ class Resources:
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     store: ObjectStore
+    public_store: ObjectStore | None  # the same as clients reach it, if they do
     urls: Urls
     queue: QueueLimits
     webhook_targets: TargetPolicy
@@ -46,6 +48,7 @@ class Resources:
     operator_sessions: async_sessionmaker[AsyncSession]
     decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
     hashers: CapacityLimiter  # passwords being hashed at once: each takes 64 MiB
+    signer: Signer
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[AsyncConnection]:
@@ -77,18 +80,19 @@ def _resources(request: Request) -> Resources:
 
 Server = Annotated[Resources, Depends(_resources)]
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
-_cookie = APIKeyCookie(
+bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
+cookie = APIKeyCookie(
     name=SESSION_COOKIE, auto_error=False, scheme_name="Session", description="What `POST /v1/sessions` sets."
 )
 
 
-async def _caller(
+async def identify_caller(
     request: Request,
     server: Server,
-    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    token: Annotated[str | None, Depends(_cookie)],
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    token: Annotated[str | None, Depends(cookie)],
 ) -> Caller:
+    """Who calls, by a key or a session; raises Unauthenticated and RateLimited."""
     if sent is None and token is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
     async with server.looking() as connection:  # what a refused request took of its rate stays taken
@@ -119,7 +123,7 @@ def _check_rate(request: Request, caller: Caller) -> None:
         )
 
 
-AnyCaller = Annotated[Caller, Depends(_caller)]
+AnyCaller = Annotated[Caller, Depends(identify_caller)]
 
 
 def _with_scope(scope: str) -> Callable[[Caller], Caller]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -23,12 +23,14 @@ from api.waiting import Wait, applied, hold
 from core.db.transactions import OutcomeUnknown, Transactions
 from core.errors import LockstepError
 from core.idempotency import replies
-from core.idempotency.replies import Reply
+from core.idempotency.replies import Identity, Reply
 from core.jobs.models import Job
 from core.tenants.authentication import Caller
 
 Make = Callable[[AsyncSession], Awaitable[Reply]]
 Accept = Callable[[AsyncSession], Awaitable[Job]]
+
+_REPLAYED = {"Idempotent-Replayed": "true"}
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,33 @@ class Creation:
         reply, headers = await self.reply(body, make)
         return self.response(reply, headers)
 
-    async def reply(self, body: BaseModel, make: Make) -> tuple[Reply, dict[str, str]]:
+    async def repeated(self, body: BaseModel) -> JSONResponse | None:
+        """What was answered before, for those who have work to do before they can make anything."""
+        identity = self._identity(body)
+        if identity.lifetime is None:
+            return None
+        async with self.transactions() as session:
+            kept = await replies.find(session, identity)
+        return None if kept is None else self.response(kept, _REPLAYED)
+
+    async def reply(self, body: BaseModel, make: Make) -> tuple[Reply, Mapping[str, str]]:
         """The answer, kept in the transaction that made what it tells of, and its headers."""
-        identity = replies.identify(
+        identity = self._identity(body)
+        async with self.transactions() as session:
+            kept = await replies.find(session, identity)
+            reply = kept or await self._carry_out(session, make)
+            if kept is None:
+                await replies.keep(session, identity, reply)
+        return reply, {} if kept is None else _REPLAYED
+
+    def _identity(self, body: BaseModel) -> Identity:
+        return replies.identify(
             self.caller,
             route=f"POST {self.request.url.path}",
             body=body.model_dump_json(by_alias=True).encode(),
             key=self.key,
             is_retry=self.is_retry,
         )
-        async with self.transactions() as session:
-            kept = await replies.find(session, identity)
-            reply = kept or await self._carry_out(session, make)
-            if kept is None:
-                await replies.keep(session, identity, reply)
-        return reply, {} if kept is None else {"Idempotent-Replayed": "true"}
 
     async def _carry_out(self, session: AsyncSession, make: Make) -> Reply:
         try:
@@ -73,11 +87,11 @@ class Creation:
             trouble = trouble_of(error)
             return Reply(trouble.status, trouble.body(self.request.scope["state"]["request_id"]))
 
-    def response(self, reply: Reply, headers: dict[str, str]) -> JSONResponse:
+    def response(self, reply: Reply, headers: Mapping[str, str]) -> JSONResponse:
         """The answer as it is sent."""
         if reply.status >= 400:
             return problem_response(reply.body, method="POST", path=self.request.url.path, headers=headers)
-        return JSONResponse(reply.body, status_code=reply.status, headers=headers | {"Location": reply.location or ""})
+        return JSONResponse(reply.body, status_code=reply.status, headers={**headers, "Location": reply.location or ""})
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class JobCreation:
                 job = await hold(self.creation.transactions, reply.body["id"], self.wait)
                 async with self.creation.transactions() as session:
                     reply = replace(reply, body=await self._shown(session, job))
-                headers |= applied(self.wait)
+                headers = {**headers, **applied(self.wait)}
         return self.creation.response(reply, headers)
 
     async def _shown(self, session: AsyncSession, job: Job) -> dict[str, Any]:

@@ -34,7 +34,9 @@ from api.routes import (
     money,
     sessions,
     trainings,
+    uploads,
     webhook_endpoints,
+    webhook_secret,
 )
 from api.urls import Urls
 from core.budgets.terms import Terms
@@ -42,12 +44,14 @@ from core.config import Settings
 from core.db.engine import async_engine
 from core.jobs.submission import QueueLimits
 from core.release import release
+from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.rates import RatePolicy
 from core.webhooks.target_policy import TargetPolicy
 
 _ROUTES = (
     files,
+    uploads,
     concepts,
     grants,
     models,
@@ -57,6 +61,7 @@ _ROUTES = (
     jobs,
     events,
     webhook_endpoints,
+    webhook_secret,
     api_keys,
     sessions,
     members,
@@ -107,21 +112,30 @@ def _resources(settings: Settings) -> Resources:
         operator_engine=operators,
         operator_sessions=async_sessionmaker(operators, expire_on_commit=False),
         store=ObjectStore.from_settings(settings),
+        public_store=_public_store(settings),
         urls=Urls(settings.base_url),
         queue=QueueLimits(
             pool=settings.pool,
             max_attempts=settings.max_attempts,
             tenant_max_running=settings.tenant_max_running,
+            webhook_targets=TargetPolicy.parse(settings.webhook_allow),
             terms=Terms(settings.tenant_max_jobs or None),
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
         decoders=CapacityLimiter(_DECODERS),
         hashers=CapacityLimiter(_HASHERS),
+        signer=Signer(settings.url_secret.get_secret_value() if settings.url_secret else None),
         rates={
             "requests": RatePolicy("requests", settings.requests_per_minute),
             "jobs": RatePolicy("jobs", settings.jobs_per_minute),
         },
     )
+
+
+def _public_store(settings: Settings) -> ObjectStore | None:
+    if settings.s3_public_endpoint is None:
+        return None
+    return ObjectStore.from_settings(settings.model_copy(update={"s3_endpoint": settings.s3_public_endpoint}))
 
 
 @asynccontextmanager

@@ -30,8 +30,8 @@ DESCRIPTION = """\
 Teach it once, render it in one step: upload pictures of a thing, train a concept of it, draw it wherever you like.
 
 Send your API key as `Authorization: Bearer lk_live_...`. Errors are problem details (RFC 9457) with a stable `code`.
-Requests that make a job take an `Idempotency-Key`, as imports do; `Prefer: wait=N` holds the answer until the job has
-ended.
+Requests that make a job take an `Idempotency-Key`, as uploads and imports do; `Prefer: wait=N` holds the answer until
+the job has ended.
 """
 
 _OPEN = frozenset({"/healthz", "/readyz"})  # for whoever asks

@@ -17,6 +17,14 @@ class Urls:
         """Where a file is described."""
         return f"{self.base}/v1/files/{file_id}"
 
+    def upload(self, upload_id: str) -> str:
+        """Where an upload is described."""
+        return f"{self.base}/v1/uploads/{upload_id}"
+
+    def upload_part(self, upload_id: str, part: int, signature: str) -> str:
+        """Where a part's bytes are sent by whoever has the address."""
+        return f"{self.upload(upload_id)}/content?part={part}&sig={signature}"
+
     def concept(self, concept_id: str) -> str:
         """Where a concept is."""
         return f"{self.base}/v1/concepts/{concept_id}"
@@ -32,6 +40,10 @@ class Urls:
     def file_content(self, file_id: str) -> str:
         """Where a file's bytes are."""
         return f"{self.base}/v1/files/{file_id}/content"
+
+    def signed_content(self, file_id: str, signature: str) -> str:
+        """Where a file's bytes are for whoever has the address."""
+        return f"{self.file_content(file_id)}?sig={signature}"
 
     def concept_content(self, concept_id: str, version: int) -> str:
         """Where the file of a concept's version is."""

@@ -48,11 +48,21 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(default=None, description="Access key. Unset: boto3's own search.")
     s3_secret_key: SecretStr | None = Field(default=None, description="Secret key. Unset: boto3's own search.")
 
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        description="Where clients reach object storage, for uploads that go straight there. Unset: through the API.",
+    )
+
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8000, description="Port the API listens on.")
     public_url: str | None = Field(
         default=None,
         description="How clients reach the API; links in answers begin with it. Unset: http://host:port.",
+    )
+    url_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs addresses that need no key, the same in every process of the API. Unset: none are signed.",
     )
     session_days: float = Field(default=7.0, gt=0, le=365, description="How long somebody who signs in stays so.")
     data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")

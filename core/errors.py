@@ -7,6 +7,7 @@
     │   └── SignInFailed
     ├── TooManyTries               to sign in
     ├── Forbidden                  the key lacks a scope
+    │   └── SignatureInvalid, UrlExpired
     ├── NotFound                   nothing of that id belongs to the caller
     ├── Invalid                    the request can never succeed as it stands
     │   ├── PictureUnreadable, PictureTooLarge, TooManyPictures, NoPictures
@@ -16,11 +17,13 @@
     │   ├── SizeUnsupported, StepsUnsupported, GuidanceUnsupported, KeyLockUnsupported
     │   ├── WebhookTargetRefused, TenantNotChosen
     │   ├── QuoteMismatch
+    │   ├── UploadMismatch
     │   └── IdempotencyKeyReused
     ├── Conflict                   the request contradicts the present state
     │   ├── NotCancelable, NotMovable, NotPausable, NotRetryable, IdempotencyInProgress
     │   ├── ConceptNameTaken, ConceptNotReady, ConceptModelMismatch
     │   ├── NotReproducible, QuoteUsed, QuoteExpired, StorageFull, WebhookEndpointDisabled
+    │   ├── UploadIncomplete, UploadCompleted
     │   └── ModelNameTaken, ModelNotReady
     ├── TooLarge                   the body is over the limit
     ├── BudgetExceeded, QueueFull, RateLimited   what the tenant or the key may have is used up
@@ -90,6 +93,18 @@ class Forbidden(LockstepError):
     """The caller may not do this."""
 
     code = "forbidden"
+
+
+class SignatureInvalid(Forbidden):
+    """The signed address was altered, or is for something else."""
+
+    code = "signature-invalid"
+
+
+class UrlExpired(Forbidden):
+    """The signed address holds no more."""
+
+    code = "url-expired"
 
 
 class NotFound(LockstepError):
@@ -218,6 +233,12 @@ class QuoteMismatch(Invalid):
     code = "quote-mismatch"
 
 
+class UploadMismatch(Invalid):
+    """The uploaded bytes are not those that were announced."""
+
+    code = "upload-mismatch"
+
+
 class IdempotencyKeyReused(Invalid):
     """The idempotency key was used before with another body."""
 
@@ -294,6 +315,18 @@ class StorageFull(Conflict):
     """The files take all the room there is for them."""
 
     code = "storage-full"
+
+
+class UploadIncomplete(Conflict):
+    """A part of the upload has not arrived."""
+
+    code = "upload-incomplete"
+
+
+class UploadCompleted(Conflict):
+    """The upload has become a file, and takes no more bytes."""
+
+    code = "upload-completed"
 
 
 class QuoteUsed(Conflict):

@@ -94,6 +94,7 @@ class TestServers:
             "broker_url": broker_url,
             "data_dir": self.folder.path,
             "device": "cpu",
+            "url_secret": "a secret of the tests, of 32 characters and more",
             "webhook_allow": ("127.0.0.0/8",),
         }
         return Settings.model_validate(values | object_store)

@@ -2,71 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import content
 from api.dependencies import Reader, Server, TenantSession, TenantTransactions, Trainer
+from api.idempotency import New
 from api.pagination import WantedPage, list_of
 from api.schemas.common import FilePurpose, ListOf, UploadPurpose
-from api.schemas.files import File
-from core.concepts import header
+from api.schemas.files import File, SignedUrl, SignUrl
+from api.signed import ReadableFile, permit, reading
+from api.uploads import SentFile, check_size, understood
 from core.db.paging import read_page
-from core.errors import TooLarge
-from core.files import library, pictures, statements
-from core.files.library import Upload
+from core.files import library, statements
+from core.idempotency.replies import Reply
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 
-@router.post("", status_code=201)
-async def create_file(  # noqa: PLR0917 - FastAPI passes them by name
+@router.post("", status_code=201, response_model=File)
+async def create_file(
     file: UploadFile,
     caller: Trainer,
-    transactions: TenantTransactions,
     server: Server,
-    response: Response,
+    new: New,
     purpose: Annotated[UploadPurpose, Form(description="What the file is for.")] = "picture",
-) -> File:
+) -> Response:
     """Upload a picture (PNG, JPEG, WebP, or a GIF's first frame), or a concept file to import.
 
     A picture is recognised by its content, turned upright, freed of metadata (such as the place) and stored as PNG. A
     concept file is checked by its header and stored as it is.
     """
     data = await file.read()
-    limit = server.settings.max_upload_bytes
-    if len(data) > limit:
-        raise TooLarge(f"The file has {len(data)} bytes; {limit} are accepted.", param="file")
-    upload = await anyio.to_thread.run_sync(
-        partial(_UPLOADS[purpose], data, server.settings.max_picture_pixels), limiter=server.decoders
-    )
-    kept = await library.keep_upload(
-        transactions,
-        server.store,
-        tenant_id=caller.tenant_id,
-        name=file.filename or "",
-        upload=upload,
-        max_stored_bytes=server.settings.tenant_max_bytes or None,
-    )
-    response.headers["Location"] = server.urls.file(kept.id)
-    return File.of(kept, server.urls)
+    check_size(server, len(data), param="file")
+    sent = await SentFile.of(file.filename or "", purpose, data)
+    if (earlier := await new.repeated(sent)) is not None:
+        return earlier
+    upload = await understood(server, purpose, data)
+    async with library.placed(server.store, caller.tenant_id, upload) as placed:
 
+        async def make(session: AsyncSession) -> Reply:
+            kept = await library.record(
+                session, placed, name=sent.name, max_stored_bytes=server.settings.tenant_max_bytes or None
+            )
+            body = File.of(kept, server.urls).model_dump(mode="json")
+            return Reply(201, body, location=server.urls.file(kept.id))
 
-def _picture(data: bytes, max_pixels: int) -> Upload:
-    picture = pictures.normalise(data, max_pixels=max_pixels)
-    return Upload("picture", picture.png, pictures.MEDIA_TYPE, picture.width, picture.height)
-
-
-def _concept(data: bytes, _max_pixels: int) -> Upload:
-    found = header.read_header(data)
-    return Upload("concept_upload", data, header.MEDIA_TYPE, header=found.model_dump(mode="json"))
-
-
-_UPLOADS: Mapping[UploadPurpose, Callable[[bytes, int], Upload]] = {"picture": _picture, "concept_upload": _concept}
+        return await new.answer(sent, make)
 
 
 @router.get("")
@@ -96,13 +82,25 @@ async def get_file(file_id: str, _: Reader, session: TenantSession, server: Serv
     response_class=Response,
     responses={200: {"description": "The bytes.", "content": {"*/*": {}}}, **content.RESPONSES},
 )
-async def get_file_content(
-    file_id: str, request: Request, _: Reader, transactions: TenantTransactions, server: Server
-) -> Response:
-    """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer."""
+async def get_file_content(file_id: str, request: Request, transactions: ReadableFile, server: Server) -> Response:
+    """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer.
+
+    Where the address is signed (`sig`), no key is needed, and one that is sent along is not looked at.
+    """
     async with transactions() as session:
         file = await library.get(session, file_id)
     return await content.serve(request, file, server.store)
+
+
+@router.post("/{file_id}/url")
+async def sign_file_url(
+    file_id: str, caller: Reader, session: TenantSession, server: Server, body: SignUrl | None = None
+) -> SignedUrl:
+    """Get an address of a file's bytes that needs no key, for browsers and for people without one, for a while."""
+    file = await library.get(session, file_id)
+    lasting = await permit(session, caller.tenant_id, timedelta(seconds=(body or SignUrl()).expires_in))
+    signature = server.signer.sign(reading(file.id), lasting)
+    return SignedUrl(url=server.urls.signed_content(file.id, signature), expires_at=lasting.until)
 
 
 @router.delete("/{file_id}", status_code=204)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.common import FilePurpose, Resource, Time
+from api.schemas.common import FilePurpose, RequestBody, Resource, Time
 from api.urls import Urls
 from core.files import models
 
@@ -28,7 +28,7 @@ class File(Resource):
     height: int | None
     job_id: str | None = Field(description="The job that produced it; null for an upload.")
     created_at: Time
-    content_url: str = Field(description="Where its bytes are, for the same API key.")
+    content_url: str = Field(description="Where its bytes are, for an API key of its tenant.")
 
     @classmethod
     def of(cls, file: models.File, urls: Urls) -> File:
@@ -48,3 +48,17 @@ class File(Resource):
                 "content_url": urls.file_content(file.id),
             }
         )
+
+
+class SignUrl(RequestBody):
+    """How long an address is to hold."""
+
+    expires_in: int = Field(default=3600, ge=1, le=7 * 24 * 3600, description="Seconds from now on.")
+
+
+class SignedUrl(Resource):
+    """An address that needs no key."""
+
+    object: Literal["signed_url"] = "signed_url"
+    url: str = Field(description="A `GET` of it answers whoever has it, as `content_url` answers you.")
+    expires_at: Time

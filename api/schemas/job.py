@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from api.schemas.common import RequestBody, Resource, Time
+from api.schemas.common import RequestBody, Resource, Text, Time
 from api.urls import Urls
 from core.budgets.budgets import gpu_seconds
 from core.budgets.quotes import QuoteUse
@@ -18,9 +18,25 @@ from core.jobs import models
 from core.jobs.states import JobStage, JobState
 from core.jobs.submission import QueueLimits
 from core.scheduling.fairshare import Priority
+from core.webhooks.requested import RequestedWebhook
 
 PriorityName = Literal["low", "normal", "high"]
 QuoteReference = Annotated[str, StringConstraints(pattern=r"^quo_[a-z0-9]+$", max_length=64)]
+
+
+class JobWebhook(RequestBody):
+    """Where the events of one job are sent."""
+
+    url: Text = Field(min_length=1, max_length=2048)
+    event_types: list[Text] = Field(default=[], max_length=100, description="Only these types; none: all of the job.")
+
+
+class ShownWebhook(Resource):
+    """Where the events of the job are sent."""
+
+    url: str
+    event_types: list[str] = Field(description="Empty: all of the job.")
+    endpoint_id: str = Field(description="Whose `deliveries` tell what became of them; it stands for the host.")
 
 
 class JobRequest(RequestBody):
@@ -31,10 +47,16 @@ class JobRequest(RequestBody):
         description="Its class among your own jobs: one above another is worth a minute of waiting. It takes nothing "
         "from other tenants.",
     )
+    webhook: JobWebhook | None = Field(
+        default=None, description="Told of this job, beside the tenant's webhook endpoints."
+    )
 
     def limits(self, queue: QueueLimits, api_key_id: str | None, cancel_after: timedelta | None) -> QueueLimits:
         """What its jobs are admitted under: those of the queue, at its own priority."""
-        return queue.of(api_key_id, Priority[self.priority.upper()], cancel_after)
+        limits = queue.of(api_key_id, Priority[self.priority.upper()], cancel_after)
+        if self.webhook is None:
+            return limits
+        return replace(limits, webhook=RequestedWebhook(self.webhook.url, self.webhook.event_types))
 
 
 class QuotableRequest(JobRequest):
@@ -52,8 +74,8 @@ class QuotableRequest(JobRequest):
         return replace(limits, terms=Terms(queue.terms.max_jobs, QuoteUse(self.quote, self.sha256())))
 
     def sha256(self) -> str:
-        """What a quote is given for: all that is asked for but the quote itself, and how urgent it is."""
-        asked = self.model_dump_json(by_alias=True, exclude={"quote", "priority"})
+        """What a quote is given for: all that is asked for but the quote itself, how urgent it is, and who is told."""
+        asked = self.model_dump_json(by_alias=True, exclude={"quote", "priority", "webhook"})
         return hashlib.sha256(f"{type(self).__name__} {asked}".encode()).hexdigest()
 
 
@@ -110,6 +132,7 @@ class JobBase(Resource):
         "failed ones, or if the job fails."
     )
     quote: str | None = Field(description="The quote that it was submitted with.")
+    webhook: ShownWebhook | None = Field(description="The one that its request named.")
     error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
     warnings: list[JobWarning]
     links: JobLinks
@@ -142,6 +165,7 @@ def job_members(job: models.Job, urls: Urls) -> dict[str, Any]:
         "reserved_gpu_seconds": gpu_seconds(0 if job.finished_at else job.reserved_ms),
         "charged_gpu_seconds": gpu_seconds(job.charged_ms),
         "quote": job.quote_id,
+        "webhook": job.webhook,
         "error": job.error,
         "warnings": job.warnings,
         "links": JobLinks(self=own, events=urls.job_events(job.id), cancel=f"{own}/cancel"),

@@ -12,6 +12,7 @@ from core.webhooks import models
 from core.webhooks.models import WebhookAttempt, WebhookDelivery
 from core.webhooks.notices import DisabledReason
 from core.webhooks.redelivery import Recovery
+from core.webhooks.requested import TenantSecret
 from core.webhooks.schedule import DeliveryState
 from core.webhooks.signing import hint
 
@@ -68,7 +69,13 @@ class WebhookEndpoint(Resource):
     event_types: list[str] = Field(description="Empty: all types.")
     in_order: bool = Field(description="Whether a job's events are sent one after the other.")
     created_at: Time
-    signing_secret_hint: str = Field(examples=["whsec_...a2s="], description="Tells the secret from others.")
+    on_request: bool = Field(
+        description="Whether it stands for the webhooks of requests to a host: it hears only of jobs that name one."
+    )
+    signing_secret_hint: str | None = Field(
+        examples=["whsec_...a2s="],
+        description="Tells the secret from others; null where `/v1/webhook_secret` is the one.",
+    )
     previous_secret_expires_at: Time | None = Field(description="Until then the secret before signs, too.")
     failing_since: Time | None = Field(description="The first failure after which nothing was accepted.")
     quiet_until: Time | None = Field(description="It asked, by `Retry-After`, to be left alone until then.")
@@ -87,7 +94,8 @@ class WebhookEndpoint(Resource):
             event_types=endpoint.event_types,
             in_order=endpoint.in_order,
             created_at=endpoint.created_at,
-            signing_secret_hint=hint(endpoint.secret),
+            on_request=endpoint.on_request,
+            signing_secret_hint=None if endpoint.secret is None else hint(endpoint.secret),
             previous_secret_expires_at=endpoint.previous_secret_expires_at,
             failing_since=endpoint.failing_since,
             quiet_until=endpoint.quiet_until,
@@ -100,6 +108,19 @@ class NewWebhookEndpoint(WebhookEndpoint):
     """An endpoint with a secret that was just made."""
 
     signing_secret: str = Field(description="Verifies signatures (Standard Webhooks). Shown this once.")
+
+
+class WebhookSecret(Resource):
+    """What signs the webhooks that requests name."""
+
+    object: Literal["webhook_secret"] = "webhook_secret"
+    signing_secret: str = Field(description="Verifies signatures (Standard Webhooks).")
+    previous_secret_expires_at: Time | None = Field(description="Until then the secret before signs, too.")
+
+    @classmethod
+    def of(cls, found: TenantSecret) -> WebhookSecret:
+        """The secret as it is shown."""
+        return cls(signing_secret=found.secret, previous_secret_expires_at=found.previous_expires_at)
 
 
 class Delivery(Resource):

@@ -21,6 +21,7 @@ class Credentials:
     broker_password: str
     s3_access_key: str
     s3_secret_key: str
+    url_secret: str
 
     @classmethod
     def generate(cls) -> Credentials:
@@ -29,6 +30,7 @@ class Credentials:
             broker_password=secrets.token_hex(16),
             s3_access_key=f"LOCKSTEP{secrets.token_hex(6).upper()}",
             s3_secret_key=secrets.token_hex(20),
+            url_secret=secrets.token_hex(32),
         )
 
 
@@ -63,11 +65,13 @@ class DataFolder:
         return self.path / "running.json"
 
     def credentials(self) -> Credentials:
-        """This folder's credentials, generated at the first call."""
+        """This folder's credentials, generated at the first call; those that an older release left out are added."""
         file = self.path / "credentials.json"
-        if not file.exists():
-            write_private(file, json.dumps(vars(Credentials.generate()), indent=2))
-        return Credentials(**json.loads(file.read_text()))
+        known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        complete = Credentials(**vars(Credentials.generate()) | known)
+        if vars(complete) != known:
+            write_private(file, json.dumps(vars(complete), indent=2))
+        return complete
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

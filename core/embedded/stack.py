@@ -151,6 +151,8 @@ def _start_servers(settings: Settings, folder: DataFolder, supervisor: Superviso
             server = make(folder)
             supervisor.start(server)
             found |= server.settings()
+    if "url_secret" not in settings.model_fields_set:
+        found["url_secret"] = folder.credentials().url_secret
     return Settings.model_validate(settings.model_dump(exclude_unset=True) | found)
 
 

@@ -130,6 +130,7 @@ class Job(Base):
     gpu_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     reserved_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what its payers' budgets hold back for it
     charged_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what they pay: so far, and in the end for good
+    webhook: Mapped[dict[str, Any] | None]  # of its own: {endpoint_id, url, event_types}
     quote_id: Mapped[Name | None]  # set: no more is charged than is reserved
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]  # of the latest attempt

@@ -23,6 +23,7 @@ from core.jobs.reading import get_job
 from core.jobs.states import JobState
 from core.jobs.submission import QueueLimits, submit
 from core.scheduling.fairshare import Priority
+from core.webhooks.requested import RequestedWebhook
 
 RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})
 _PARAMS: TypeAdapter[AnyParams] = TypeAdapter(JobParams)
@@ -39,11 +40,15 @@ async def retry(session: AsyncSession, tenant_id: str, job_id: str, *, limits: Q
     params = _PARAMS.validate_python(old.params)
     model = (await session.scalars(catalog.model_named(old.model_id))).one()
     require_ready(model, param="id")
-    limits = replace(limits, priority=Priority(old.priority))
+    limits = replace(limits, priority=Priority(old.priority), webhook=_webhook(old))
     if isinstance(params, DistillationParams):
         await _check_student(session, params)
         return await submit_distillation(session, tenant_id, params, limits=limits, retry_of=old.id)
     return await submit(session, tenant_id, params, limits=limits, warnings=old.warnings, retry_of=old.id)
+
+
+def _webhook(old: Job) -> RequestedWebhook | None:
+    return None if old.webhook is None else RequestedWebhook(old.webhook["url"], old.webhook["event_types"])
 
 
 async def _check_student(session: AsyncSession, params: DistillationParams) -> None:

@@ -20,15 +20,24 @@ _ITEMS = bindparam("items", type_=JSONB)
 _IDS = bindparam("ids", type_=ARRAY(Text()))
 _TOKENS = bindparam("tokens", type_=ARRAY(BigInteger()))
 
-# The deliveries that are owed for the events that were `written`; to an endpoint that is disabled they are held.
+# The deliveries that are owed for the events that were `written`: to the tenant's endpoints, and to the job's own
+# webhook. To an endpoint that is disabled they are held.
 OWED = """
+    listening AS (
+        SELECT w.id AS event_id, w.tenant_id, e.id, e.disabled_at
+        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
+          AND NOT e.on_request AND (e.event_types = '{}' OR w.type = ANY (e.event_types))
+        UNION ALL
+        SELECT w.id, w.tenant_id, e.id, e.disabled_at
+        FROM written w JOIN jobs j ON j.id = w.job_id AND j.webhook IS NOT NULL
+          AND (j.webhook -> 'event_types' = '[]' OR jsonb_exists(j.webhook -> 'event_types', w.type))
+        JOIN webhook_endpoints e ON e.id = j.webhook ->> 'endpoint_id' AND e.deleted_at IS NULL),
     owed AS (
         INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id, state, next_attempt_at)
-        SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id,
-            CASE WHEN e.disabled_at IS NULL THEN 'pending' ELSE 'held' END,
-            CASE WHEN e.disabled_at IS NULL THEN lockstep_now() END
-        FROM written w JOIN webhook_endpoints e ON e.tenant_id = w.tenant_id AND e.deleted_at IS NULL
-          AND (e.event_types = '{}' OR w.type = ANY (e.event_types)))
+        SELECT 'dlv_' || md5(id || event_id), tenant_id, id, event_id,
+            CASE WHEN disabled_at IS NULL THEN 'pending' ELSE 'held' END,
+            CASE WHEN disabled_at IS NULL THEN lockstep_now() END
+        FROM listening)
 """
 
 # Writes an event for each job that `happened` holds as it now stands, with its number, and the deliveries that are owed
@@ -42,7 +51,7 @@ _WRITE_EVENTS = (
             jsonb_strip_nulls(jsonb_build_object(
                 'id', id, 'object', kind, 'state', state, 'attempt', attempt,
                 'progress', progress, 'result', result, 'error', error)) || coalesce(extra, '{}')
-        FROM happened RETURNING id, tenant_id, type),
+        FROM happened RETURNING id, tenant_id, job_id, type),
 """
     + OWED
 )

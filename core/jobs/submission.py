@@ -19,6 +19,8 @@ from core.jobs.params import AnyParams, GenerationParams, cost_ms, lane
 from core.scheduling import statements as scheduling
 from core.scheduling.estimates import ENOUGH_SAMPLES, cost_keys, estimated_cost
 from core.scheduling.fairshare import Priority, sort_key
+from core.webhooks.requested import RequestedWebhook, attach
+from core.webhooks.target_policy import TargetPolicy
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class QueueLimits:
     api_key_id: str | None = None
     priority: Priority = Priority.NORMAL
     cancel_after: timedelta | None = None  # the job's deadline, from its acceptance on
+    webhook: RequestedWebhook | None = None  # of the job itself, not of those that are made for it
+    webhook_targets: TargetPolicy = field(default_factory=TargetPolicy)
     terms: Terms = field(default_factory=partial(Terms, None))
 
     def of(
@@ -54,7 +58,7 @@ async def submit(
     """Write the job, its place in the queue and its first event. It exists once the caller commits.
 
     A ``blocked`` one gets its place when the jobs whose ``parent_id`` it is have all succeeded; one of a key with a
-    cap, when the key has a place for it. Raises what its terms raise.
+    cap, when the key has a place for it. Raises what its terms and its webhook raise.
     """
     job_id = new_id("job")
     shared = lane(params, job_id)
@@ -69,6 +73,9 @@ async def submit(
     entry = (await session.execute(scheduling.JOIN_POOL, joining)).one()
     estimate_ms = estimated_cost(cost_ms(params), entry.log_mean)
     reserved_ms, quote_id = await limits.terms.price(session, estimate_ms)
+    webhook = None
+    if limits.webhook is not None and parent_id is None:
+        webhook = await attach(session, tenant_id, limits.webhook, limits.webhook_targets)
     job = Job(
         id=job_id,
         tenant_id=tenant_id,
@@ -88,6 +95,7 @@ async def submit(
         max_attempts=limits.max_attempts,
         parent_id=parent_id,
         retry_of=retry_of,
+        webhook=webhook,
         blocked=blocked,
         deadline_at=None if limits.cancel_after is None else entry.now + limits.cancel_after,
         created_at=entry.now,

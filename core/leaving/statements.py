@@ -34,7 +34,7 @@ def rows_of(table: Table, tenant_id: str) -> Select[Any]:
 
 def tenant_row(tenant_id: str) -> Select[Any]:
     """The tenant itself."""
-    return select(Tenant.__table__).where(Tenant.id == tenant_id)
+    return select(*_public(METADATA.tables[Tenant.__tablename__])).where(Tenant.id == tenant_id)
 
 
 def users_of(tenant_id: str) -> Select[Any]:

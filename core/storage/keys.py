@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 _OF_JOB = re.compile(r"jobs/(?P<job_id>[^/]+)/(?P<token>\d{1,18})/.+")
-_UPLOAD = re.compile(r"tenants/[^/]+/files/[^/]+")
+_UPLOAD = re.compile(r"tenants/[^/]+/(files/[^/]+|uploads/[^/]+/\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ def owner(key: str) -> Owner | None:
 def upload(tenant_id: str, file_id: str) -> str:
     """A file a customer uploaded."""
     return f"tenants/{tenant_id}/files/{file_id}"
+
+
+def of_upload(tenant_id: str, upload_id: str) -> str:
+    """What the keys of the parts of an upload begin with, before their numbers."""
+    return f"tenants/{tenant_id}/uploads/{upload_id}/"
 
 
 def of_tenant(tenant_id: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ class ObjectStore:
             aws_access_key_id=_plain(settings.s3_access_key),
             aws_secret_access_key=_plain(settings.s3_secret_key),
             config=Config(
+                signature_version="s3v4",
                 connect_timeout=3,
                 read_timeout=30,
                 retries={"mode": "standard", "max_attempts": 3},
@@ -114,6 +115,14 @@ class ObjectStore:
         """Write the object's bytes to ``path``, in parts where it is large; after an error the file is none."""
         with _translated(key), path.open("wb") as file:
             self._client.download_fileobj(self._bucket, key, file)
+
+    def address_to_put(self, key: str, *, size_bytes: int, lifetime: timedelta) -> str:
+        """Where anybody may write the object, with exactly so many bytes, for a while. Asks nobody."""
+        return self._client.generate_presigned_url(
+            "put_object",
+            Params={"Bucket": self._bucket, "Key": key, "ContentLength": size_bytes},
+            ExpiresIn=max(1, int(lifetime.total_seconds())),
+        )
 
     def read(self, key: str, *, first: int, last: int) -> Iterator[bytes]:
         """The bytes from ``first`` to ``last`` inclusive, in chunks; the request is made at the call."""

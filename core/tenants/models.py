@@ -19,6 +19,15 @@ class Tenant(Base):
         CheckConstraint("keep_jobs_days >= 0", name="keep_jobs_days"),
         CheckConstraint("keep_events_days >= 0", name="keep_events_days"),
         CheckConstraint("keep_files_days >= 0", name="keep_files_days"),
+        CheckConstraint(
+            "(previous_webhook_secret IS NULL) = (previous_webhook_secret_expires_at IS NULL)",
+            name="previous_webhook_secret",
+        ),
+        Index(
+            "ix_tenants_previous_webhook_secret",
+            "previous_webhook_secret_expires_at",
+            postgresql_where=text("previous_webhook_secret_expires_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[Name] = mapped_column(primary_key=True)
@@ -29,6 +38,9 @@ class Tenant(Base):
     keep_jobs_days: Mapped[int | None]
     keep_events_days: Mapped[int | None]
     keep_files_days: Mapped[int | None]
+    webhook_secret: Mapped[str | None]  # signs the webhooks that requests name; made at their first use
+    previous_webhook_secret: Mapped[str | None]  # signs beside it until then
+    previous_webhook_secret_expires_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
 
 

@@ -13,7 +13,10 @@ from core.jobs.models import Event
 
 
 class WebhookEndpoint(Base):
-    """An address of a tenant; an empty ``event_types`` means every type."""
+    """An address of a tenant; an empty ``event_types`` means every type.
+
+    One that is ``on_request`` is of a host, and hears only of jobs that name an address there.
+    """
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (
@@ -23,6 +26,14 @@ class WebhookEndpoint(Base):
             name="disabled",
         ),
         CheckConstraint("(previous_secret IS NULL) = (previous_secret_expires_at IS NULL)", name="previous_secret"),
+        CheckConstraint("on_request = (secret IS NULL)", name="secret"),
+        Index(
+            "uq_webhook_endpoints_host",
+            "tenant_id",
+            "url",
+            unique=True,
+            postgresql_where=text("on_request AND deleted_at IS NULL"),
+        ),
         Index("ix_webhook_endpoints_page", "tenant_id", "created_at", "id"),
         Index(
             "ix_webhook_endpoints_previous_secret",
@@ -42,9 +53,10 @@ class WebhookEndpoint(Base):
     name: Mapped[str]
     url: Mapped[str]
     event_types: Mapped[list[str]]
-    secret: Mapped[str]  # `whsec_...`: it signs, so it cannot be kept as a hash
+    secret: Mapped[str | None]  # `whsec_...`: it signs, so it cannot be kept as a hash; none: the tenant's own does
     previous_secret: Mapped[str | None]  # signs beside it until then
     previous_secret_expires_at: Mapped[datetime | None]
+    on_request: Mapped[bool] = mapped_column(server_default=false())  # it stands for the webhooks of jobs to a host
     in_order: Mapped[bool] = mapped_column(server_default=false())  # a job's events one after the other
     created_at: Mapped[CreatedAt]
     listening_since: Mapped[CreatedAt]  # to these event types

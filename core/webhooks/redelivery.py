@@ -19,7 +19,7 @@ from core.webhooks import statements
 from core.webhooks.models import WebhookAttempt, WebhookDelivery
 from core.webhooks.notices import Notice
 from core.webhooks.schedule import DeliveryState
-from core.webhooks.subscriptions import get_endpoint
+from core.webhooks.subscriptions import get_endpoint, get_own_endpoint
 
 MOST_RECOVERED = 5_000  # of each kind, by one request
 
@@ -66,7 +66,8 @@ async def get_delivery(
 
 
 async def send_test(session: AsyncSession, endpoint_id: str) -> WebhookDelivery:
-    """Owe the endpoint an event of its own; raises NotFound, WebhookEndpointDisabled."""
+    """Owe the endpoint an event of its own; raises NotFound, Conflict, WebhookEndpointDisabled."""
+    await get_own_endpoint(session, endpoint_id)
     await _enabled(session, endpoint_id)
     values = {"endpoint_id": endpoint_id, "event_id": new_id("evt"), "type": Notice.TEST}
     delivery_id = (await session.execute(statements.TELL, values)).scalar_one()

@@ -26,5 +26,6 @@ def release(session: Session) -> ReleaseCounts:
     return ReleaseCounts(
         released=len(session.execute(statements.RELEASE, batch).all()),
         put_off=len(session.execute(statements.PUT_OFF, batch).all()),
-        forgotten=len(session.execute(statements.FORGET_SECRETS).all()),
+        forgotten=len(session.execute(statements.FORGET_SECRETS).all())
+        + len(session.execute(statements.FORGET_TENANT_SECRETS).all()),
     )

@@ -66,15 +66,16 @@ class Verdict:
     delay: timedelta | None = None
 
 
-def judge(answer: Answer, *, attempt: int, jitter: Callable[[], float]) -> Verdict:
+def judge(answer: Answer, *, attempt: int, jitter: Callable[[], float], is_shared: bool = False) -> Verdict:
     """Decide after the ``attempt``-th answer, counted from 1; ``jitter`` returns a number in [0, 1).
 
-    A receiver's ``Retry-After`` can make the wait longer, up to a day, never shorter.
+    An address that is gone is the end of its endpoint, or of the delivery alone where the endpoint ``is_shared``. A
+    receiver's ``Retry-After`` can make the wait longer, up to a day, never shorter.
     """
     if answer.error is None:
         return Verdict(DeliveryState.DELIVERED)
     if answer.is_gone:
-        return Verdict(DeliveryState.HELD)
+        return Verdict(DeliveryState.FAILED if is_shared else DeliveryState.HELD)
     if attempt >= MAX_ATTEMPTS:
         return Verdict(DeliveryState.FAILED)
     delay = DELAYS[attempt - 1] * (1 - _JITTER + 2 * _JITTER * jitter())

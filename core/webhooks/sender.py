@@ -66,6 +66,7 @@ class _Due:
     delivery: WebhookDelivery
     endpoint: WebhookEndpoint
     event: Event
+    url: str
     secrets: tuple[str, ...]
     token: int
     claimed_at: datetime
@@ -157,20 +158,21 @@ class Sender:
                     delivery,
                     endpoint,
                     event,
-                    secrets=tuple(filter(None, (endpoint.secret, previous))),
+                    url,
+                    secrets=tuple(filter(None, (secret, previous))),
                     token=leases[delivery.id].token,
                     claimed_at=leases[delivery.id].claimed_at,
                 )
-                for delivery, endpoint, event, previous in found
+                for delivery, endpoint, event, url, secret, previous in found
             ]
             return await _wanted(session, due)
 
     async def _deliver(self, item: _Due) -> None:
         body = json.dumps(event_body(item.event), separators=(",", ":"), ensure_ascii=False).encode()
         headers = sign(item.secrets, item.event.id, item.claimed_at, body)
-        answer = await self._client.post(item.endpoint.url, body, headers)
+        answer = await self._client.post(item.url, body, headers)
         attempt = item.delivery.attempt - item.delivery.attempts_before + 1
-        verdict = judge(answer, attempt=attempt, jitter=self._jitter)
+        verdict = judge(answer, attempt=attempt, jitter=self._jitter, is_shared=item.endpoint.on_request)
         try:
             await self._record(item, answer, verdict)
         except SQLAlchemyError as error:
@@ -231,7 +233,7 @@ async def _note(session: AsyncSession, item: _Due, answer: Answer, verdict: Verd
         await session.execute(statements.NOTE_ACCEPTANCE, {"endpoint_id": endpoint_id})
     else:
         await session.execute(statements.NOTE_FAILURE, {"endpoint_id": endpoint_id, "quiet": answer.quiet})
-        if answer.is_gone:
+        if answer.is_gone and not item.endpoint.on_request:
             await disabling.disable(session, endpoint_id, DisabledReason.GONE)
         else:
             await disabling.disable(session, endpoint_id, DisabledReason.FAILING, failing_for=FAILING_FOR)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, Text, bindparam, case, select, text
+from datetime import datetime
+
+from sqlalchemy import Select, Text, bindparam, case, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import joinedload
 from sqlalchemy.types import BigInteger, Interval
 
 from core.db.paging import Place, nearest_first
 from core.db.time import lockstep_now
-from core.jobs.models import Event
+from core.jobs.models import Event, Job
 from core.jobs.statements import OWED
+from core.tenants.models import Tenant
 from core.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 # --- endpoints --------------------------------------------------------------------------------------------------
@@ -52,6 +55,42 @@ FORGET_SECRETS = text("""
 
 LISTEN_ANEW = text("UPDATE webhook_endpoints SET listening_since = lockstep_now() WHERE id = :endpoint_id")
 
+# --- webhooks that requests name --------------------------------------------------------------------------------
+
+KEEP_TENANT_SECRET = text(
+    "UPDATE tenants SET webhook_secret = :secret WHERE id = :tenant_id AND webhook_secret IS NULL"
+)
+
+
+def tenant_secret(tenant_id: str) -> Select[str | None, datetime | None]:
+    """What signs them, and until when the secret before does."""
+    return select(Tenant.webhook_secret, Tenant.previous_webhook_secret_expires_at).where(Tenant.id == tenant_id)
+
+
+ROTATE_TENANT_SECRET = text("""
+    UPDATE tenants SET webhook_secret = :secret,
+        previous_webhook_secret = CASE WHEN :overlap > interval '0' THEN webhook_secret END,
+        previous_webhook_secret_expires_at = CASE WHEN :overlap > interval '0' THEN lockstep_now() + :overlap END
+    WHERE id = :tenant_id
+""").bindparams(bindparam("overlap", type_=Interval()))
+
+FORGET_TENANT_SECRETS = text("""
+    UPDATE tenants SET previous_webhook_secret = NULL, previous_webhook_secret_expires_at = NULL
+    WHERE previous_webhook_secret_expires_at <= lockstep_now() RETURNING 1
+""")
+
+FIND_HOST = text("""
+    SELECT id FROM webhook_endpoints WHERE tenant_id = :tenant_id AND url = :url AND on_request AND deleted_at IS NULL
+""")
+
+ADD_HOST = text("""
+    INSERT INTO webhook_endpoints (id, tenant_id, name, url, event_types, on_request)
+    SELECT :id, :tenant_id, '', :url, '{}', true
+    WHERE :most > (
+        SELECT count(*) FROM webhook_endpoints WHERE tenant_id = :tenant_id AND on_request AND deleted_at IS NULL)
+    ON CONFLICT DO NOTHING
+""")
+
 # Nothing more is sent there, which is told to whoever else listens. `failing_for` asks that it has failed for so long.
 DISABLE = text(
     """
@@ -66,7 +105,7 @@ DISABLE = text(
             'id', id, 'object', 'webhook_endpoint', 'name', name, 'url', url,
             'disabled_at', to_jsonb(disabled_at), 'disabled_reason', disabled_reason,
             'failing_since', to_jsonb(failing_since)))
-        FROM happened RETURNING id, tenant_id, type),
+        FROM happened RETURNING id, tenant_id, job_id, type),
 """
     + OWED
     + " SELECT id FROM happened"
@@ -155,7 +194,8 @@ ADD_MISSED = text("""
     INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)
     SELECT 'dlv_' || md5(e.id || w.id), w.tenant_id, e.id, w.id
     FROM webhook_endpoints e JOIN events w ON w.tenant_id = e.tenant_id
-    WHERE e.id = :endpoint_id AND w.created_at >= :since AND w.created_at < :until AND w.type <> :of_others
+    WHERE e.id = :endpoint_id AND NOT e.on_request
+      AND w.created_at >= :since AND w.created_at < :until AND w.type <> :of_others
       AND (e.event_types = '{}' OR w.type = ANY (e.event_types))
       AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.event_id = w.id AND d.endpoint_id = e.id)
     ORDER BY w.created_at, w.id LIMIT :limit
@@ -230,13 +270,26 @@ CLAIM_DELIVERIES = text("""
 """).bindparams(bindparam("in_flight", type_=JSONB))
 
 
-def claimed_deliveries(ids: list[str]) -> Select[WebhookDelivery, WebhookEndpoint, Event, str | None]:
-    """Deliveries with what sending them takes; the last is the secret before, while it is good."""
-    previous = case((WebhookEndpoint.previous_secret_expires_at > lockstep_now(), WebhookEndpoint.previous_secret))
+def claimed_deliveries(
+    ids: list[str],
+) -> Select[WebhookDelivery, WebhookEndpoint, Event, str, str, str | None]:
+    """Deliveries with what sending them takes: where to, the secret, and the one before while it is good."""
+    requested = WebhookEndpoint.on_request
+    previous = case(
+        (WebhookEndpoint.previous_secret_expires_at > lockstep_now(), WebhookEndpoint.previous_secret),
+        (
+            requested & (Tenant.previous_webhook_secret_expires_at > lockstep_now()),
+            Tenant.previous_webhook_secret,
+        ),
+    )
+    url = case((requested, Job.webhook["url"].astext), else_=WebhookEndpoint.url)
+    secret = func.coalesce(WebhookEndpoint.secret, Tenant.webhook_secret)
     return (
-        select(WebhookDelivery, WebhookEndpoint, Event, previous)
+        select(WebhookDelivery, WebhookEndpoint, Event, url, secret, previous)
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+        .join(Tenant, Tenant.id == WebhookDelivery.tenant_id)
         .join(Event, Event.id == WebhookDelivery.event_id)
+        .outerjoin(Job, Job.id == Event.job_id)
         .where(WebhookDelivery.id.in_(ids))
     )
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.db.paging import Page, read_page
-from core.errors import Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound
 from core.events.types import ALL_TYPES
 from core.ids import new_id
 from core.webhooks import disabling, statements
@@ -44,7 +44,7 @@ async def create_endpoint(
         tenant_id=tenant_id,
         name=name,
         url=url,
-        event_types=_known(event_types),
+        event_types=known_types(event_types),
         secret=secret,
         in_order=in_order,
     )
@@ -59,6 +59,14 @@ async def get_endpoint(session: AsyncSession, endpoint_id: str) -> WebhookEndpoi
     endpoint = await session.scalar(statements.endpoint_by_id(endpoint_id))
     if endpoint is None:
         raise _missing(endpoint_id)
+    return endpoint
+
+
+async def get_own_endpoint(session: AsyncSession, endpoint_id: str) -> WebhookEndpoint:
+    """The same, if somebody made it; raises NotFound, and Conflict for one that stands for webhooks of requests."""
+    endpoint = await get_endpoint(session, endpoint_id)
+    if endpoint.on_request:
+        raise Conflict("This endpoint stands for the webhooks of requests to a host; it is as they are.", param="id")
     return endpoint
 
 
@@ -86,8 +94,11 @@ async def update_endpoint(
     event_types: Iterable[str] | None = None,
     in_order: bool | None = None,
 ) -> WebhookEndpoint:
-    """Change what is given. Deliveries already owed go to the new URL. Raises as ``create_endpoint``, or NotFound."""
-    endpoint = await get_endpoint(session, endpoint_id)
+    """Change what is given. Deliveries already owed go to the new URL.
+
+    Raises as ``create_endpoint``, NotFound, Conflict.
+    """
+    endpoint = await get_own_endpoint(session, endpoint_id)
     if url is not None and url != endpoint.url:
         policy.check_url(url)
         endpoint.url = url
@@ -96,7 +107,7 @@ async def update_endpoint(
         endpoint.name = name
     if in_order is not None:
         endpoint.in_order = in_order
-    if event_types is not None and (wanted := _known(event_types)) != endpoint.event_types:
+    if event_types is not None and (wanted := known_types(event_types)) != endpoint.event_types:
         endpoint.event_types = wanted
         await session.execute(statements.LISTEN_ANEW, {"endpoint_id": endpoint_id})
     await session.flush()
@@ -104,8 +115,11 @@ async def update_endpoint(
 
 
 async def rotate_secret(session: AsyncSession, endpoint_id: str, *, overlap: timedelta) -> tuple[WebhookEndpoint, str]:
-    """The endpoint with a new secret, shown this once; the old one signs beside it for ``overlap``. Raises NotFound."""
-    endpoint = await get_endpoint(session, endpoint_id)
+    """The endpoint with a new secret, shown this once; the old one signs beside it for ``overlap``.
+
+    Raises NotFound, Conflict.
+    """
+    endpoint = await get_own_endpoint(session, endpoint_id)
     secret = new_secret()
     await session.execute(statements.ROTATE_SECRET, {"endpoint_id": endpoint_id, "secret": secret, "overlap": overlap})
     await session.refresh(endpoint)
@@ -135,10 +149,11 @@ async def delete_endpoint(session: AsyncSession, endpoint_id: str) -> None:
         raise _missing(endpoint_id)
 
 
-def _known(event_types: Iterable[str]) -> list[str]:
+def known_types(event_types: Iterable[str], *, param: str = "event_types") -> list[str]:
+    """The types in order, each once; raises Invalid for one that there is not."""
     wanted = set(event_types)
     if unknown := wanted - set(ALL_TYPES):
-        raise Invalid(f"Unknown event types: {', '.join(sorted(unknown))}.", param="event_types")
+        raise Invalid(f"Unknown event types: {', '.join(sorted(unknown))}.", param=param)
     return sorted(wanted)
 
 

@@ -81,6 +81,7 @@ def belongings(owner: Tenant, friend: Tenant) -> dict[str, str]:
         "session": session,
         "invitation": invitation,
         "file": owner.upload()["id"],
+        "upload": created(owner.http.post("/v1/uploads", json={"size_bytes": 5}))["id"],
         "concept": concept,
         "training": training,
         "generation": generation,

@@ -40,6 +40,7 @@ INSERTABLE = [
     "sched_notes",
     "tenant_pools",
     "tenant_sched",
+    "uploads",
     "user_sessions",
     "webhook_deliveries",
     "webhook_endpoints",

@@ -1,4 +1,4 @@
-"""Throwing away what is old: kept answers, quotes, sessions, events that everybody heard, ended jobs, what jobs made.
+"""Throwing away what is old: answers, quotes, sessions, uploads, events that everybody heard, ended jobs, their files.
 
 A batch at a time, each a short transaction of its own, with a rest after it: claims and finishes go on beside it.
 Objects go after their rows; what cannot be removed now is an orphan, and the sweeper's.
@@ -56,6 +56,7 @@ class CleanCounts:
     files: int = 0
     sign_ins: int = 0
     quotes: int = 0
+    uploads: int = 0
 
 
 class Cleaner:
@@ -88,6 +89,7 @@ class Cleaner:
             + self._delete(statements.DELETE_OLD_INVITATIONS)
             + self._delete(statements.DELETE_OLD_TRIES, age=_TRIES_KEPT),
             quotes=self._delete(statements.DELETE_OLD_QUOTES, age=_QUOTES_KEPT),
+            uploads=self._delete(statements.DELETE_OLD_UPLOADS, self._remove_under),
         )
 
     def _delete(
@@ -104,6 +106,14 @@ class Cleaner:
             if len(deleted) < self._batch or began + took > until:
                 return total
             self._sleep(_REST * took)
+
+    def _remove_under(self, prefixes: Sequence[str]) -> None:
+        try:
+            keys = [key for prefix in prefixes for key in self._store.keys_under(prefix)]
+        except StorageUnavailable as error:
+            log.warning("objects.left", count=len(prefixes), error=str(error))
+        else:
+            self._remove(keys)
 
     def _remove(self, keys: Sequence[str]) -> None:
         try:

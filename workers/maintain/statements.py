@@ -35,6 +35,14 @@ DELETE_OLD_QUOTES = text("""
     RETURNING 1
 """)
 
+# Uploads that were never completed, and those that were long ago.
+DELETE_OLD_UPLOADS = text("""
+    DELETE FROM uploads WHERE id IN (
+        SELECT id FROM uploads WHERE expires_at < lockstep_now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING key
+""")
+
 # What let somebody in, or was to, and the tries of those who were not let in.
 
 DELETE_ENDED_SESSIONS = text("""
@@ -143,8 +151,6 @@ DELETE_IDLE_PAIRS = text("""
 """)
 
 # --- orphans ----------------------------------------------------------------------------------------------------
-
-NOW = text("SELECT lockstep_now()")
 
 # Of these objects those that nothing names: no file, no live job's checkpoint; and that no running attempt wrote.
 ORPHANS = text("""

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.db.statements import NOW
 from core.storage import keys
 from core.storage.s3 import ObjectStore
 from workers.maintain import statements
@@ -46,7 +47,7 @@ class Sweeper:
         for _ in range(self._pages):
             listed = self._store.list_page(after=self._after, limit=self._page)
             with self._sessions() as session:
-                before = session.execute(statements.NOW).scalar_one() - _LEFT_ALONE
+                before = session.execute(NOW).scalar_one() - _LEFT_ALONE
             orphans += self._sweep([found.key for found in listed if found.modified_at < before])
             if len(listed) < self._page:
                 self._after = ""

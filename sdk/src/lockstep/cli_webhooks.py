@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from lockstep.client import Lockstep
-from lockstep.models import WebhookEndpoint
 from lockstep.printing import local_time, printed_table
+from lockstep.webhook_models import WebhookEndpoint
 
 app = typer.Typer(help="Have events sent to addresses, and see what became of them.", no_args_is_help=True)
 

@@ -13,7 +13,8 @@ from lockstep.errors import LockstepError
 from lockstep.generations import Generations
 from lockstep.retry import RetryPolicy
 from lockstep.transport import Transport
-from lockstep.webhook_endpoints import WebhookEndpoints
+from lockstep.uploads import Uploads
+from lockstep.webhook_endpoints import WebhookEndpoints, WebhookSecrets
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _USER_AGENT = "lockstep-python/0.1.0"
@@ -57,6 +58,7 @@ class Lockstep:
         )
         self._transport = Transport(http, retry or RetryPolicy())
         self.files = resources.Files(self._transport)
+        self.uploads = Uploads(self._transport)
         self.concepts = tenancy.Concepts(self._transport)
         self.models = resources.Models(self._transport)
         self.trainings = resources.Trainings(self._transport)
@@ -67,6 +69,7 @@ class Lockstep:
         self.quotes = money.Quotes(self._transport)
         self.account = money.Account(self._transport)
         self.webhook_endpoints = WebhookEndpoints(self._transport)
+        self.webhook_secret = WebhookSecrets(self._transport)
         self.events = resources.Events(self._transport)
         self.api_keys = tenancy.ApiKeys(self._transport)
 

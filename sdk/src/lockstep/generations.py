@@ -15,7 +15,8 @@ class Drawing(TypedDict, total=False):
     ``concepts`` are only needed to rename a concept or to change how it takes part, as in
     ``{"name": "tom", "as": "him", "gate_bias": 0.6}``. ``format`` is ``"png"`` or ``"webp"``, and ``quality`` that of a
     WebP that may lose detail for a smaller file. ``metadata=False`` keeps what was asked for, such as the prompt, out
-    of the pictures' files. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs. ``quote`` is
+    of the pictures' files. ``webhook`` is told of this job alone, as in ``{"url": "https://...", "event_types":
+    ["generation.succeeded"]}``. ``priority`` (``"low"``, ``"normal"``, ``"high"``) orders your own jobs. ``quote`` is
     the id of a quote for the request.
     """
 
@@ -29,6 +30,7 @@ class Drawing(TypedDict, total=False):
     format: str | None
     quality: int | None
     metadata: bool | None
+    webhook: Mapping[str, Any] | None
     priority: str | None
     quote: str | None
 
@@ -52,8 +54,8 @@ class Generations(JobsOf[Generation]):
         """Draw ``n`` pictures of a prompt in which ``<name>`` stands for the concept of that name.
 
         ``drawing`` is the rest of what can be said: ``concepts``, ``negative_prompt``, ``model``, ``steps``,
-        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``, ``priority``, ``quote``. ``wait`` asks
-        the server to hold its answer for up to that many seconds (55 at most), until the job has ended.
+        ``guidance``, ``seed``, ``size``, ``format``, ``quality``, ``metadata``, ``webhook``, ``priority``, ``quote``.
+        ``wait`` asks the server to hold its answer for up to that many seconds (55 at most), until the job has ended.
         ``cancel_after`` is how long the job is wanted: seconds, or a duration such as ``"5m"``.
         """
         body = _body(prompt, drawing) | {"n": n}

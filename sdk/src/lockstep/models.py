@@ -36,6 +36,13 @@ class File(Resource):
     created_at: datetime
 
 
+class SignedUrl(Resource):
+    """An address of a file's bytes that needs no key, until then."""
+
+    url: str
+    expires_at: datetime
+
+
 class Concept(Resource):
     """What Perfusion learned of a thing; ``latest_version`` is None until there is a version."""
 
@@ -111,6 +118,14 @@ class JobWarning(Resource):
     param: str | None = None
 
 
+class JobWebhook(Resource):
+    """Where the events of one job are sent; the endpoint's deliveries tell what became of them."""
+
+    url: str
+    event_types: tuple[str, ...] = ()
+    endpoint_id: str
+
+
 class Job(Resource):
     """One unit of work and where it stands.
 
@@ -133,6 +148,7 @@ class Job(Resource):
     finished_at: datetime | None = None
     deadline_at: datetime | None = None
     retry_of: str | None = None
+    webhook: JobWebhook | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -344,55 +360,6 @@ class Event(Resource):
     def is_terminal(self) -> bool:
         """Whether it ends its job."""
         return self.type.rpartition(".")[2] in _TERMINAL
-
-
-class WebhookEndpoint(Resource):
-    """An address that events are sent to; no ``event_types`` means every type."""
-
-    id: str
-    name: str
-    url: str
-    event_types: tuple[str, ...] = ()
-    in_order: bool = False
-    created_at: datetime
-    signing_secret: str | None = None  # told once, when it is made
-    signing_secret_hint: str | None = None
-    previous_secret_expires_at: datetime | None = None
-    failing_since: datetime | None = None
-    quiet_until: datetime | None = None
-    disabled_at: datetime | None = None
-    disabled_reason: str | None = None  # requested, gone or failing
-
-
-class WebhookAttempt(Resource):
-    """One request of a delivery; ``error`` says what was wrong, None that it was accepted."""
-
-    attempt: int
-    at: datetime
-    status: int | None = None
-    error: str | None = None
-    duration_ms: int
-
-
-class WebhookDelivery(Resource):
-    """One event owed to one endpoint; ``attempts`` are told of a single one only."""
-
-    id: str
-    event_id: str
-    event_type: str
-    state: str  # pending, held, delivered or failed
-    attempt: int
-    next_attempt_at: datetime | None = None
-    created_at: datetime
-    delivered_at: datetime | None = None
-    attempts: tuple[WebhookAttempt, ...] = ()
-
-
-class WebhookRecovery(Resource):
-    """How many deliveries are sent again: those that had failed, and those that there had never been."""
-
-    resent: int
-    added: int
 
 
 T = TypeVar("T")

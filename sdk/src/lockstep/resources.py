@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,6 +18,7 @@ from lockstep.models import (
     Model,
     Page,
     Resource,
+    SignedUrl,
     Training,
     Why,
 )
@@ -43,19 +44,28 @@ class Resources:
         )
 
 
+def named_content(content: str | PathLike[str] | bytes, name: str | None, *, otherwise: str) -> tuple[str, bytes]:
+    """The bytes that are meant, and their name: the one given, that of their path, or another."""
+    if isinstance(content, bytes):
+        return name or otherwise, content
+    path = Path(content)
+    return name or path.name, path.read_bytes()
+
+
 class Files(Resources):
     """Pictures and concept files that were uploaded, and what jobs produced."""
 
     def upload(
-        self, content: str | PathLike[str] | bytes, *, name: str | None = None, purpose: str = "picture"
+        self,
+        content: str | PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        purpose: str = "picture",
+        idempotency_key: str | None = None,
     ) -> File:
         """Store a picture, from a path or from its bytes; of the purpose ``concept_upload``, a concept file."""
-        if isinstance(content, bytes):
-            file = (name or purpose, content)
-        else:
-            path = Path(content)
-            file = (name or path.name, path.read_bytes())
-        answer = self._transport.post("/v1/files", {"purpose": purpose}, file=file)
+        file = named_content(content, name, otherwise=purpose)
+        answer = self._transport.post("/v1/files", {"purpose": purpose}, file=file, idempotency_key=idempotency_key)
         return File.model_validate(answer.json())
 
     def get(self, file_id: str) -> File:
@@ -65,6 +75,12 @@ class Files(Resources):
     def content(self, file_id: str) -> bytes:
         """The bytes of a file."""
         return self._transport.get(f"/v1/files/{file_id}/content").content
+
+    def sign_url(self, file_id: str, *, expires_in: int | None = None) -> SignedUrl:
+        """Get an address of the bytes that needs no key, for so many seconds (an hour, if nothing is said)."""
+        # Tried like any reading: an address that nobody uses costs nothing.
+        answer = self._transport.post(f"/v1/files/{file_id}/url", {"expires_in": expires_in})
+        return SignedUrl.model_validate(answer.json())
 
 
 class Concepts(Resources):
@@ -190,6 +206,7 @@ class Trainings(PausableJobsOf[Training]):
         seed: int | None = None,
         flip: bool | None = None,
         continue_from: int | None = None,
+        webhook: Mapping[str, Any] | None = None,
         priority: str | None = None,
         quote: str | None = None,
         idempotency_key: str | None = None,
@@ -200,7 +217,8 @@ class Trainings(PausableJobsOf[Training]):
         ``superclass`` is the word for what it is, such as "cat"; a concept that exists has one already.
         ``continue_from`` is a version to go on from: its pictures are learned from as well. ``priority`` (``"low"``,
         ``"normal"``, ``"high"``) orders your own jobs. ``cancel_after`` is how long it is wanted: seconds, or a
-        duration such as ``"1h30m"``, and ``quote`` the id of a quote for it. What is left out, the server decides.
+        duration such as ``"1h30m"``, and ``quote`` the id of a quote for it. ``webhook`` is told of this job alone,
+        as in ``{"url": "https://...", "event_types": ["training.succeeded"]}``. What is left out, the server decides.
         """
         body = {
             "concept": concept,
@@ -212,6 +230,7 @@ class Trainings(PausableJobsOf[Training]):
             "seed": seed,
             "flip": flip,
             "continue_from": continue_from,
+            "webhook": webhook,
             "priority": priority,
             "quote": quote,
         }
@@ -241,8 +260,8 @@ class Distillations(PausableJobsOf[Distillation]):
         """Distil a student called ``name``; what is left out is the teacher's own setting, or the published one.
 
         ``settings`` are the API's further ones: ``pair_steps``, ``batch_size``, ``learning_rate``, ``critic_ratio``,
-        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``priority``, ``quote``. ``cancel_after`` is
-        how long it is wanted.
+        ``guidance``, ``key_locked``, ``regression_weight``, ``timesteps``, ``webhook``, ``priority``, ``quote``.
+        ``cancel_after`` is how long it is wanted.
         """
         body = {
             "name": name,

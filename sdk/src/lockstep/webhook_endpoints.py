@@ -6,8 +6,9 @@ import builtins
 from collections.abc import Sequence
 from datetime import datetime
 
-from lockstep.models import Page, WebhookDelivery, WebhookEndpoint, WebhookRecovery
+from lockstep.models import Page
 from lockstep.resources import Resources
+from lockstep.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookRecovery, WebhookSecret
 
 _PATH = "/v1/webhook_endpoints"
 
@@ -97,3 +98,18 @@ class WebhookEndpoints(Resources):
             resent, added = resent + answer["resent"], added + answer["added"]
             if not answer["has_more"]:
                 return WebhookRecovery(resent=resent, added=added)
+
+
+class WebhookSecrets(Resources):
+    """What signs the webhooks that requests name for their jobs; for keys with the scope ``admin``."""
+
+    def get(self) -> WebhookSecret:
+        """The tenant's secret; ``lockstep.webhooks.verify`` needs its ``signing_secret``."""
+        return WebhookSecret.model_validate(self._transport.get("/v1/webhook_secret").json())
+
+    def rotate(self, *, keep_old_for_24_hours: bool = True) -> WebhookSecret:
+        """Replace it. Both sign for a day, unless the old one leaked."""
+        body = {"keep_old_secret_active_for_24_hours": keep_old_for_24_hours}
+        # Tried once: a second rotation would void the secret that is in use.
+        answer = self._transport.post("/v1/webhook_secret/rotate", body, repeat=False)
+        return WebhookSecret.model_validate(answer.json())

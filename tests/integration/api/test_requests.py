@@ -27,9 +27,16 @@ SCOPES_OF = [
     ("POST", "/v1/distillations/job_x/resume", "distill"),
     ("POST", "/v1/files", "train"),
     ("DELETE", "/v1/files/file_x", "train"),
+    ("POST", "/v1/files/file_x/url", "read"),
+    ("POST", "/v1/uploads", "train"),
+    ("GET", "/v1/uploads/upl_x", "train"),
+    ("POST", "/v1/uploads/upl_x/complete", "train"),
+    ("DELETE", "/v1/uploads/upl_x", "train"),
     ("POST", "/v1/concepts", "train"),
     ("POST", "/v1/concepts/import", "train"),
     ("DELETE", "/v1/concepts/tom", "train"),
+    ("GET", "/v1/webhook_secret", "admin"),
+    ("POST", "/v1/webhook_secret/rotate", "admin"),
     ("POST", "/v1/webhook_endpoints", "admin"),
     ("POST", "/v1/webhook_endpoints/we_x", "admin"),
     ("DELETE", "/v1/webhook_endpoints/we_x", "admin"),
@@ -107,6 +114,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/generations/reproduce": {"json": {"file": "file_x"}},
     "/v1/trainings": {"json": {"concept": "tom"}},
     "/v1/distillations": {"json": {"name": "swift"}},
+    "/v1/uploads": {"json": {"size_bytes": 1}},
     "/v1/concepts": {"json": {"name": "tom", "superclass": "cat"}},
     "/v1/concepts/import": {"json": {"file": "file_x", "concept": "imported"}},
     "/v1/concepts/tom/grants": {"json": {"tenant": "ten_x"}},
@@ -157,6 +165,7 @@ def test_every_route_is_covered_by_that(url):
     open_to_all = {
         ("GET", "/healthz"),
         ("GET", "/readyz"),
+        ("PUT", "/v1/uploads/{upload_id}/content"),  # to whoever has a signed address
         ("POST", "/v1/sessions"),
         ("POST", "/v1/invitations/accept"),
     }
@@ -167,6 +176,7 @@ def test_every_route_is_covered_by_that(url):
     documented = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     pattern = {"file_x": "{file_id}", "tom": "{name_or_id}", "storybook": "{name_or_id}", "job_x": "{job_id}"}
     pattern |= {
+        "upl_x": "{upload_id}",
         "we_x": "{endpoint_id}",
         "dlv_x": "{delivery_id}",
         "key_x": "{key_id}",

@@ -10,6 +10,7 @@ from core.config import Settings
 from core.jobs.execution import Ending, finish
 from core.jobs.retry import JobError
 from core.jobs.states import JobState
+from core.storage import keys
 from core.storage.s3 import ObjectMissing, ObjectStore
 from core.tenants.provisioning import set_retention
 from workers.maintain.cleaner import CleanCounts, Cleaner, Kept
@@ -293,3 +294,22 @@ def test_what_let_somebody_in_goes_when_its_time_is_over(queue, clean):
     with Session(queue.owners) as session:
         for table in ("user_sessions", "invitations", "sign_in_tries"):
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 1
+
+
+def test_uploads_go_with_what_was_sent_when_they_expire(queue, store, clean):
+    tenant = queue.tenant()
+    with queue.sessions.begin() as session:
+        for number, age in enumerate(("-1 minute", "1 minute")):
+            session.execute(
+                text(
+                    "INSERT INTO uploads (id, tenant_id, purpose, name, key, size_bytes, part_bytes, expires_at)"
+                    " VALUES (:i, :t, 'picture', 'n', :k, 2, 1, lockstep_now() + CAST(:a AS interval))"
+                ),
+                {"i": f"upl_{number}", "t": tenant, "k": keys.of_upload(tenant, f"upl_{number}"), "a": age},
+            )
+    parts = [f"{keys.of_upload(tenant, upload_id)}{part}" for upload_id in ("upl_0", "upl_1") for part in (1, 2)]
+    for key in parts:
+        store.put(key, b"x", media_type="a/b")
+    assert clean().uploads == 1
+    assert [is_there(store, key) for key in parts] == [False, False, True, True]
+    assert queue.column("SELECT id FROM uploads") == ["upl_1"]

@@ -67,6 +67,14 @@ def test_a_file_stays_and_an_upload_whose_row_is_gone_goes(queue, clock, store, 
     assert lying(store) == [named]
 
 
+def test_a_part_of_an_upload_that_nobody_knows_any_more_is_removed(queue, clock, store, sweep):
+    tenant = queue.tenant()
+    put(store, f"{keys.of_upload(tenant, 'upl_1')}1")
+    assert sweep() == SweepCounts(0)
+    clock.advance(DAY)
+    assert sweep() == SweepCounts(1)
+
+
 def test_a_live_jobs_checkpoint_and_what_its_attempt_writes_stay_and_an_ended_ones_go(queue, clock, store, sweep):
     tenant = queue.tenant()
     queue.submit(tenant)

@@ -24,12 +24,13 @@ from core.webhooks import subscriptions
 from core.webhooks.client import DEADLINE, Resolver, WebhookClient
 from core.webhooks.models import WebhookEndpoint
 from core.webhooks.releasing import ReleaseCounts, release
+from core.webhooks.requested import RequestedWebhook
 from core.webhooks.sender import SendCounts, Sender, SendLimits
 from core.webhooks.target_policy import TargetPolicy
 from tests.integration.webhooks.receiver import Receiver, receiving
 
-QUEUE = QueueLimits(pool="gpu", max_attempts=3, tenant_max_running=16)
 LOOPBACK = TargetPolicy.parse(["127.0.0.0/8"])
+QUEUE = QueueLimits(pool="gpu", max_attempts=3, tenant_max_running=16, webhook_targets=LOOPBACK)
 LIMITS = SendLimits()
 NO_GRACE = timedelta(0)
 SOON = timedelta(seconds=20)
@@ -66,7 +67,7 @@ class Outbox:
             )
         return endpoint
 
-    async def happen(self, tenant_id: str, count: int = 1) -> list[str]:
+    async def happen(self, tenant_id: str, count: int = 1, *, webhook: RequestedWebhook | None = None) -> list[str]:
         """Let so many jobs be queued; the ids of the events that tell of it."""
         async with AsyncSession(self.owners) as session, session.begin():
             await session.run_sync(lambda sync: registration.register(sync, pool="gpu", locations=["models/none"]))
@@ -75,7 +76,8 @@ class Outbox:
             prompt="a cat", model_id=str(model_id), steps=1, guidance=1, n=1, seed=1, width=64, height=64
         )
         async with self.as_api(tenant_id) as session:
-            jobs = [await submission.submit(session, tenant_id, params, limits=QUEUE) for _ in range(count)]
+            limits = replace(QUEUE, webhook=webhook)
+            jobs = [await submission.submit(session, tenant_id, params, limits=limits) for _ in range(count)]
         return [f"evt_{job.id[4:]}000001" for job in jobs]
 
     async def go_on(self, tenant_id: str, event_id: str, *verbs: Verb) -> list[str]:

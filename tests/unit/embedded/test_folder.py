@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,16 @@ def test_credentials_are_made_once_and_are_different_in_every_folder(tmp_path: P
     assert DataFolder.open(tmp_path / "first").credentials() == first
     assert DataFolder.open(tmp_path / "second").credentials() != first
     assert (tmp_path / "first" / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_credentials_that_an_older_release_did_not_know_are_added_and_the_others_stay(tmp_path: Path) -> None:
+    folder = DataFolder.open(tmp_path / "data")
+    known = vars(folder.credentials())
+    file = folder.path / "credentials.json"
+    file.write_text(json.dumps({name: value for name, value in known.items() if name != "url_secret"}))
+    added = folder.credentials()
+    assert vars(added) == known | {"url_secret": added.url_secret} != known
+    assert folder.credentials() == added
 
 
 def test_a_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def test_the_schedule_has_ten_attempts_over_three_days():
     assert sum(DELAYS, timedelta()) == timedelta(hours=75, minutes=35, seconds=5)
 
 
+def test_an_address_that_is_gone_ends_its_endpoint_or_only_itself_where_others_share_that():
+    gone = Answer(410, "Answered 410.", QUICK)
+    assert judge(gone, attempt=1, jitter=middle) == Verdict(DeliveryState.HELD)
+    assert judge(gone, attempt=1, jitter=middle, is_shared=True) == Verdict(DeliveryState.FAILED)
+
+
 def test_after_the_last_attempt_it_is_given_up():
     assert after(BROKEN, MAX_ATTEMPTS) == Verdict(DeliveryState.FAILED)
 
