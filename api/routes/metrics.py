@@ -62,7 +62,7 @@ def _of_attempts(told: Figures) -> Iterator[Metric]:
     labels = ["pool", "kind", "outcome"]
     attempts = CounterMetricFamily("lockstep_attempts", "Attempts that ended, by how.", labels=labels)
     seconds = CounterMetricFamily("lockstep_attempt_seconds", "How long those attempts took.", labels=labels)
-    gpu = CounterMetricFamily("lockstep_gpu_seconds", "GPU-seconds of the jobs that ended with them.", labels=labels)
+    gpu = CounterMetricFamily("lockstep_gpu_seconds", "GPU-seconds that those attempts took.", labels=labels)
     for row in told.tallies:
         named = [row.pool, row.kind, row.outcome]
         attempts.add_metric(named, row.attempts)

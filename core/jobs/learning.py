@@ -50,7 +50,7 @@ def _count(session: Session, rows: Sequence[Row[Any]]) -> None:
         sums = {
             "attempts": len(ended),
             "seconds": sum(row.took.total_seconds() for row in ended),
-            "gpu_seconds": sum(row.ended_gpu_seconds for row in ended),
+            "gpu_seconds": sum(row.attempt_gpu_seconds for row in ended),
         }
         session.execute(statements.ADD_TO_TALLY, {"pool": pool, "kind": kind, "outcome": outcome, **sums})
 

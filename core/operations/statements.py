@@ -11,18 +11,27 @@ from core.operations.models import AuditEntry
 MOST_COUNTED = 10_000
 """Counts stop here: what is more is told as so many and more."""
 
+# The tenants that wait are found one by one in the queue itself: who has just come, or come below a cap again, is known
+# to the standings from the next claim on, and without workers there is none.
 POOLS = text("""
     SELECT p.name, p.paused_at,
         (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.pool = p.name LIMIT :most) r) AS queued,
         (SELECT count(*) FROM (
             SELECT 1 FROM jobs j WHERE j.state = 'running' AND j.lease_until IS NOT NULL AND j.pool = p.name LIMIT :most
         ) r) AS running,
-        (SELECT max(extract(epoch FROM lockstep_now() - h.ready_at)) FROM (
-            SELECT s.tenant_id FROM tenant_sched s
-            WHERE s.pool = p.name AND s.active AND NOT s.paused AND s.running < s.max_running
-            ORDER BY s.vtime LIMIT 1000) t
+        (WITH RECURSIVE waiting (tenant_id, number) AS (
+            (SELECT r.tenant_id, 1 FROM ready r WHERE r.pool = p.name ORDER BY r.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT r.tenant_id FROM ready r WHERE r.pool = p.name AND r.tenant_id > w.tenant_id
+                ORDER BY r.tenant_id LIMIT 1), w.number + 1
+            FROM waiting w WHERE w.tenant_id IS NOT NULL AND w.number < 1000)
+         SELECT max(extract(epoch FROM lockstep_now() - h.ready_at))
+         FROM waiting w
+         JOIN tenant_pools c ON c.pool = p.name AND c.tenant_id = w.tenant_id AND c.paused_at IS NULL
+         JOIN tenant_sched s ON s.pool = p.name AND s.tenant_id = w.tenant_id AND c.max_running > s.running - coalesce((
+            SELECT sum(n.released) FROM sched_notes n WHERE n.pool = p.name AND n.tenant_id = w.tenant_id), 0)
          CROSS JOIN LATERAL (
-            SELECT r.ready_at FROM ready r WHERE r.pool = p.name AND r.tenant_id = t.tenant_id
+            SELECT r.ready_at FROM ready r WHERE r.pool = p.name AND r.tenant_id = w.tenant_id
             ORDER BY r.sort_key, r.job_id LIMIT 1) h) AS oldest_wait,
         (SELECT count(*) FROM workers w WHERE w.pool = p.name AND w.state <> 'stopped'
             AND w.heartbeat_at > lockstep_now() - interval '30 seconds') AS workers

@@ -299,9 +299,7 @@ KEEP_START_ESTIMATE = text("""
 ENDED_ATTEMPTS = text("""
     SELECT a.token, a.ended_at, j.pool, j.lane, j.kind, j.model_id, j.params, j.gpu_seconds, j.start_estimate_ms,
         a.started_at - j.created_at AS waited, a.outcome, a.ended_at - a.started_at AS took,
-        -- A job's time is counted with the attempt that ended it.
-        CASE WHEN j.state <> 'running' AND j.finished_at = a.ended_at THEN j.gpu_seconds ELSE 0 END
-            AS ended_gpu_seconds,
+        coalesce(a.gpu_seconds, 0) AS attempt_gpu_seconds,
         a.outcome = 'succeeded' AND a.attempt = 1 AND j.attempt = 1 AND j.gpu_seconds > 0 AS is_whole,
         a.attempt = 1 AND a.token = (SELECT min(f.token) FROM job_attempts f WHERE f.tenant_id = a.tenant_id
             AND f.job_id = a.job_id) AS is_first

@@ -1,0 +1,241 @@
+"""What operators are told equals what the jobs themselves say, at every moment: under load, and after restarts."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from api.pages.rendering import span
+from core.scheduling.fairshare import Priority
+from core.tenants.provisioning import make_operator
+from tests.integration.maintain.test_process import MODELS, maintaining
+from tests.integration.operations import truth
+from tests.integration.operations.load import Load
+from tests.integration.operations.pinned import Observatory
+from tests.integration.operations.telling import Page, metrics
+from tests.integration.operations.truth import rows
+from tests.serving import POOL, Deployment, Tenant, serving
+from tests.waiting import until
+
+_SEED = 11
+_LOOKS = 8
+_LOOK_EVERY = 0.5  # seconds
+_MAINTAINER_RESTARTS, _API_RESTARTS = (3, 6), (5,)  # before these looks; workers die and come back all the time
+
+
+def check_pool(client: httpx.Client, now: Connection) -> Mapping[str, Any]:
+    (pool,) = rows(now, truth.POOL, pool=POOL)
+    (told,) = client.get("/v1/admin/pools").json()["data"]
+    wait = None if pool["oldest_wait"] is None else float(pool["oldest_wait"])
+    assert {name: told[name] for name in pool} == {**pool, "oldest_wait": wait}
+    recent = {Priority(row["priority"]).name.lower(): dict(row) for row in rows(now, truth.RECENT, pool=POOL)}
+    assert {row["priority"]: row for row in told["recent"]} == {
+        name: {**row, "priority": name} for name, row in recent.items()
+    }
+    failures = {row["code"]: row["failures"] for row in rows(now, truth.FAILURES, pool=POOL)}
+    assert {row["code"]: row["failures"] for row in told["failures"]} == failures
+    page = Page.read(client.get("/admin"))
+    assert page.figures == figures(pool)
+    assert {row[0]: row[1:] for row in page.rows(f"Last hour of {POOL}")} == {
+        name: [str(row["ended"]), str(row["succeeded"]), span(row["wait_p50"]), span(row["wait_p95"])]
+        for name, row in recent.items()
+    }
+    return pool
+
+
+def figures(pool: Mapping[str, Any]) -> dict[str, str]:
+    """As pages write them."""
+    counts = {name: str(pool[name]) for name in ("queued", "running", "workers")}
+    return counts | {"oldest wait": span(None if pool["oldest_wait"] is None else float(pool["oldest_wait"]))}
+
+
+def check_tenants(client: httpx.Client, now: Connection, pool: Mapping[str, Any]) -> None:
+    known = rows(now, truth.TENANTS, pool=POOL)
+    told = client.get(f"/v1/admin/pools/{POOL}/tenants?limit=100").json()["data"]
+    assert [{name: row[name] for name in known[0]} for row in told] == [dict(row) for row in known]
+    page = Page.read(client.get(f"/admin/pools/{POOL}"))
+    assert page.figures == figures(pool)
+    weights = sum(row["weight"] for row in known if row["queued"] or row["running"])
+    running = sum(row["running"] for row in known)
+    assert [row[:8] for row in page.rows("Tenants")] == [
+        [
+            row["name"],
+            str(row["weight"]),
+            f"{100 * row['weight'] / weights:.0f} %" if weights and (row["queued"] or row["running"]) else "–",
+            f"{100 * row['running'] / running:.0f} %" if running else "–",
+            str(row["running"]),
+            str(row["max_running"]),
+            str(row["queued"]),
+            "paused" if row["paused"] else "",
+        ]
+        for row in known
+    ]
+    names = {row["id"]: row["name"] for row in rows(now, "SELECT id, name FROM models")}
+    lanes = {
+        ":".join(names.get(part, part) for part in row["lane"].split(":")): [
+            str(row["queued"]), str(row["running"]), span(row["oldest_wait"] and float(row["oldest_wait"]))
+        ]
+        for row in rows(now, truth.LANES, pool=POOL)
+    }  # fmt: skip
+    shown = {row[0]: row[1:] for row in page.rows("Lanes")}
+    assert len(shown) == min(len(lanes), 50)
+    assert shown.items() <= lanes.items()
+
+
+def check_workers(client: httpx.Client, now: Connection) -> None:
+    known = rows(now, truth.WORKERS)
+    told = client.get("/v1/admin/workers?limit=100").json()["data"]
+    assert [row["id"] for row in told] == [row["id"] for row in known]
+    for row, worker in zip(told, known, strict=True):
+        for name in ("host", "pid", "state", "drained", "drain_reason", "warm_models"):
+            assert row[name] == worker[name]
+    page = Page.read(client.get("/admin/workers"))
+    assert [row[0] for row in page.rows("Workers")] == [f"{row['host']} {row['pid']}" for row in known]
+
+
+def check_metrics(client: httpx.Client, now: Connection, pool: Mapping[str, Any]) -> None:
+    told = metrics(client)
+
+    def of(name: str, **labels: str) -> float:
+        return told["lockstep_" + name, frozenset(labels.items())]
+
+    assert of("jobs_queued", pool=POOL) == pool["queued"]
+    assert of("jobs_running", pool=POOL) == pool["running"]
+    assert of("oldest_wait_seconds", pool=POOL) == float(pool["oldest_wait"] or 0)
+    assert of("pool_paused", pool=POOL) == pool["paused"]
+    states = {row["state"]: row["workers"] for row in rows(now, truth.WORKER_COUNTS, pool=POOL)}
+    assert {dict(labels)["state"]: n for (name, labels), n in told.items() if name == "lockstep_workers"} == states
+    ended = rows(now, truth.ATTEMPTS, pool=POOL)
+    assert sum(name == "lockstep_attempts_total" for name, _ in told) == len(ended)
+    for row in ended:
+        labels = {"pool": POOL, "kind": row["kind"], "outcome": row["outcome"]}
+        assert of("attempts_total", **labels) == row["attempts"]
+        # Sums of floats, added in another order.
+        assert of("attempt_seconds_total", **labels) == pytest.approx(float(row["seconds"]), abs=1e-6)
+        assert of("gpu_seconds_total", **labels) == pytest.approx(row["gpu_seconds"], abs=1e-6)
+    if ended:
+        (estimated,) = rows(now, truth.ESTIMATED, pool=POOL)
+        assert told.get(("lockstep_start_estimates_total", frozenset({("pool", POOL)})), 0) == estimated["count"]
+    (deliveries,) = rows(now, truth.DELIVERIES)
+    assert of("deliveries_pending") == deliveries["pending"]
+    assert of("delivery_lag_seconds") == float(deliveries["lag"])
+
+
+def check_jobs(client: httpx.Client, now: Connection, chance: random.Random) -> None:
+    known = rows(now, truth.JOBS)
+    told = client.get("/v1/admin/jobs?limit=100").json()["data"]
+    assert [{name: row[name] for name in known[0]} for row in told] == [dict(row) for row in known]
+    job = chance.choice(known)
+    page = Page.read(client.get(f"/admin/jobs/{job['id']}"))
+    attempts = rows(now, "SELECT * FROM job_attempts WHERE job_id = :id ORDER BY token", id=job["id"])
+    assert [row[0] for row in page.rows("Attempts")] == [str(row["attempt"]) for row in attempts]
+    events = rows(now, "SELECT type FROM events WHERE job_id = :id ORDER BY sequence DESC LIMIT 200", id=job["id"])
+    assert [row[1] for row in page.rows("Events")] == [row["type"] for row in events]
+
+
+def check(client: httpx.Client, observatory: Observatory, chance: random.Random) -> None:
+    with observatory.moment() as now:
+        pool = check_pool(client, now)
+        check_tenants(client, now, pool)
+        check_workers(client, now)
+        check_metrics(client, now, pool)
+        check_jobs(client, now, chance)
+
+
+class Running:
+    """The API and the maintainer, each of which can be ended without a word and started again."""
+
+    def __init__(self, deployment: Deployment, observatory: Observatory, log: Path) -> None:
+        self._settings = deployment.settings.model_copy(update={"models": MODELS})
+        self._observatory = observatory
+        self._log = log
+        self._api, self._maintainer = ExitStack(), ExitStack()  # what is closed can be entered again
+        self.url = ""
+
+    def restart_api(self) -> None:
+        self._api.close()
+        self.url = self._api.enter_context(serving(self._settings, adapt=self._observatory.adapt))
+
+    def restart_maintainer(self) -> None:
+        self._maintainer.close()
+        self._maintainer.enter_context(maintaining(self._settings, self._log))
+        until(lambda: b"leadership.won" in self._log.read_bytes())
+
+    def close(self) -> None:
+        self._api.close()
+        self._maintainer.close()
+
+
+@pytest.fixture
+def observatory(deployment: Deployment) -> Iterator[Observatory]:
+    made = Observatory(deployment.settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def running(deployment: Deployment, observatory: Observatory, tmp_path: Path) -> Iterator[Running]:
+    made = Running(deployment, observatory, tmp_path / "maintain.log")
+    made.restart_maintainer()
+    made.restart_api()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tenants(deployment: Deployment, running: Running) -> Iterator[list[Tenant]]:
+    """Three customers, one of whom listens, and an operator."""
+    made = [Tenant(deployment, running.url, name) for name in ("ann", "bob", "cid", "operators")]
+    with Session(deployment.owner) as session, session.begin():
+        make_operator(session, made[-1].id)
+    body = {"url": "http://127.0.0.1:9/nobody", "name": "nobody"}
+    assert made[0].http.post("/v1/webhook_endpoints", json=body).status_code == 201
+    yield made
+    for tenant in made:
+        tenant.http.close()
+
+
+@pytest.fixture
+def load(deployment: Deployment, running: Running, tenants: list[Tenant]) -> Iterator[Load]:
+    *customers, operator = tenants
+    made = Load(deployment, lambda: running.url, _SEED)
+    try:
+        for customer in customers:
+            customer.generate()
+            made.customer(customer)
+        made.operator(operator, customers)
+        for _ in range(2):
+            made.worker()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_figures_equal_the_jobs_themselves_at_every_moment_under_load_and_after_restarts(
+    deployment, observatory, running, tenants, load
+):
+    chance = random.Random(_SEED)
+    for look in range(_LOOKS):
+        if look in _MAINTAINER_RESTARTS:
+            running.restart_maintainer()
+        if look in _API_RESTARTS:
+            running.restart_api()
+        with tenants[-1].client() as client:
+            client.base_url = httpx.URL(running.url)
+            check(client, observatory, chance)
+        time.sleep(_LOOK_EVERY)
+    assert deployment.scalar("SELECT count(*) FROM jobs") > 60
+    assert deployment.scalar("SELECT count(*) FROM jobs WHERE state = 'canceled'") > 0
+    outcomes = deployment.column("SELECT DISTINCT outcome FROM job_attempts WHERE outcome IS NOT NULL")
+    assert set(outcomes) >= {"failed", "lost", "returned", "succeeded"}
+    assert deployment.scalar("SELECT count(*) FROM attempt_tallies") > 0
+    assert deployment.scalar("SELECT count(*) FROM webhook_deliveries WHERE attempt > 0") > 0
