@@ -149,6 +149,7 @@ class Ready:
 
     device: str  # "cpu", "cuda:0"
     device_name: str
+    gpu: str | None = None  # the id that the GPU has in every process
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from workers.gpu_child import ChildLost, GpuChild
 from workers.handlers import distillation, generation, teacher_pairs, training
 from workers.inputs import InputMissing
 from workers.leases import LeaseKeeper
+from workers.vitals import VitalsReader
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Supervisor:
         self._state = "starting"
         self._draining = threading.Event()
         self._folder = _scratch_folder()
+        self._vitals = VitalsReader(lambda: child.gpu)
         self._pulse = threading.Thread(target=self._beat_until_drained, name="pulse", daemon=True)
         with sessions.begin() as session:
             self.worker_id = workers.register(session, pool=pool, host=socket.gethostname(), pid=os.getpid())
@@ -90,6 +92,7 @@ class Supervisor:
     def start(self) -> None:
         """Bring the engine up and say that the worker is there."""
         self._child.ensure_running()
+        self._vitals.start()
         self._become("idle")
         self._pulse.start()
         log.info("worker.ready", worker=self.worker_id, pool=self._pool, device=self._child.device_name)
@@ -119,6 +122,7 @@ class Supervisor:
         self.drain()
         self._finish_unfinished()
         self._rest.shutdown()
+        self._vitals.close()
         self._child.close()
         self._become("stopped")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -252,6 +256,7 @@ class Supervisor:
                     state=self._state,
                     device=self._child.device_name,
                     warm_models=self._warm,
+                    vitals=self._vitals.latest,
                 )
         except SQLAlchemyError as error:
             log.warning("heartbeat.failed", error=str(error))

@@ -131,8 +131,8 @@ async def list_workers(
 
 @router.patch("/workers/{worker_id}", status_code=204)
 async def change_worker(worker_id: str, body: ChangeWorker, session: OperatorSession, actor: Acting) -> None:
-    """Take a worker out of service, or back into it: it finishes its batch and claims nothing more."""
-    drain = partial(acts.drain_worker, drained=body.drained, reason=body.reason)
+    """Take a worker out of service, or back into it: it finishes its batch, or loses it, and claims nothing more."""
+    drain = partial(acts.drain_worker, drained=body.drained, quarantined=body.quarantined, reason=body.reason)
     await session.run_sync(drain, actor, worker_id)
 
 

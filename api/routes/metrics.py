@@ -25,6 +25,7 @@ class _Told:
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
         yield from _of_pools(self._told)
+        yield from _of_devices(self._told)
         yield from _of_attempts(self._told)
         yield from _of_estimates(self._told)
         yield _of_invariants(self._told)
@@ -56,6 +57,28 @@ def _of_pools(told: Figures) -> Iterator[Metric]:
     for row in told.workers:
         workers.add_metric([row.pool, row.state], row.workers)
     yield from (queued, running, oldest, paused, workers)
+
+
+def _of_devices(told: Figures) -> Iterator[Metric]:
+    labels = ["pool", "device"]
+    load = GaugeMetricFamily(
+        "lockstep_device_utilization_ratio", "Load of living workers' devices, mean.", labels=labels
+    )
+    used = GaugeMetricFamily("lockstep_device_memory_used_bytes", "Memory taken on those devices.", labels=labels)
+    size = GaugeMetricFamily("lockstep_device_memory_bytes", "Memory of those devices.", labels=labels)
+    heat = GaugeMetricFamily(
+        "lockstep_device_temperature_celsius", "Temperature of the hottest of them.", labels=labels
+    )
+    power = GaugeMetricFamily("lockstep_device_power_watts", "Power that they draw together.", labels=labels)
+    for row in told.vitals:
+        figures = (
+            (load, row.utilization), (used, row.memory_used), (size, row.memory_total), (heat, row.temperature),
+            (power, row.power),
+        )  # fmt: skip
+        for metric, value in figures:
+            if value is not None:
+                metric.add_metric([row.pool, row.device_kind], float(value))
+    yield from (load, used, size, heat, power)
 
 
 def _of_attempts(told: Figures) -> Iterator[Metric]:

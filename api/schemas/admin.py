@@ -57,7 +57,16 @@ class ChangeWorker(_Change):
     """Whether a worker takes part."""
 
     drained: bool = Field(description="True: it finishes its batch and claims nothing more.")
+    quarantined: bool = Field(
+        default=False, description="With `drained`: its batch is taken from it at once, and goes back to the queue."
+    )
     reason: Annotated[Text, Field(max_length=500)] = Field(default="", description="For other operators.")
+
+    @model_validator(mode="after")
+    def _is_drained_if_quarantined(self) -> Self:
+        if self.quarantined and not self.drained:
+            raise ValueError("what is quarantined is drained")
+        return self
 
 
 class ChangeJob(_Change):
@@ -139,7 +148,14 @@ class WorkerState(Resource):
     device: str | None
     warm_models: list[str]
     drained: bool
+    quarantined: bool
     drain_reason: str | None
+    device_kind: Literal["gpu", "cpu"] | None = Field(description="Whose figures follow; of a CPU, the worker's part.")
+    utilization: float | None = Field(description="From 0 to 1.")
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_c: float | None
+    power_w: float | None
     started_at: Time
     heartbeat_at: Time
 
@@ -147,7 +163,8 @@ class WorkerState(Resource):
     def of(cls, worker: models.Worker) -> WorkerState:
         """The worker as it is shown."""
         members: dict[str, Any] = {name: getattr(worker, name) for name in cls.model_fields if hasattr(worker, name)}
-        return cls.model_validate(members | {"drained": worker.drained_at is not None})
+        flags = {"drained": worker.drained_at is not None, "quarantined": worker.quarantined_at is not None}
+        return cls.model_validate(members | flags)
 
 
 class WorkerList(Resource):

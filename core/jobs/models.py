@@ -248,6 +248,9 @@ class Worker(Base):
     __tablename__ = "workers"
     __table_args__ = (
         CheckConstraint("state IN ('starting', 'idle', 'busy', 'draining', 'stopped')", name="state"),
+        CheckConstraint("device_kind IN ('gpu', 'cpu')", name="device_kind"),
+        CheckConstraint("utilization BETWEEN 0 AND 1", name="utilization"),
+        CheckConstraint("quarantined_at IS NULL OR drained_at IS NOT NULL", name="quarantined"),
         Index("ix_workers_pool", "pool", postgresql_where=text("state <> 'stopped'")),
     )
 
@@ -260,5 +263,12 @@ class Worker(Base):
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     drained_at: Mapped[datetime | None]  # set by an operator: it claims nothing more
     drain_reason: Mapped[str | None]
+    quarantined_at: Mapped[datetime | None]  # what it held was taken from it as well
+    device_kind: Mapped[str | None]  # and how it fares: `workers.Vitals`
+    utilization: Mapped[float | None]
+    memory_used_bytes: Mapped[int | None]
+    memory_total_bytes: Mapped[int | None]
+    temperature_c: Mapped[float | None]
+    power_w: Mapped[float | None]
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import BigInteger, Interval, Select, Text, bindparam, select, text
+from sqlalchemy import BigInteger, Double, Interval, Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.budgets.statements import CLOSE
@@ -212,15 +212,28 @@ RECORD_EVENTS = text(
 
 # --- workers ----------------------------------------------------------------------------------------------------
 
+HELD_BY = text("""
+    SELECT id, lease_token AS token FROM jobs
+    WHERE state = 'running' AND lease_until IS NOT NULL AND worker_id = :worker_id ORDER BY id FOR UPDATE
+""")
+
 REGISTER_WORKER = text("""
     INSERT INTO workers (id, pool, host, pid) VALUES (:worker_id, :pool, :host, :pid)
 """)
 
 BEAT = text("""
     UPDATE workers SET heartbeat_at = lockstep_now(), state = :state, device = coalesce(:device, device),
-        warm_models = :warm_models
+        warm_models = :warm_models, device_kind = :device_kind, utilization = :utilization,
+        memory_used_bytes = :memory_used_bytes, memory_total_bytes = :memory_total_bytes,
+        temperature_c = :temperature_c, power_w = :power_w
     WHERE id = :worker_id
-""").bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
+""").bindparams(
+    bindparam("device", type_=Text()),
+    bindparam("device_kind", type_=Text()),
+    bindparam("warm_models", type_=ARRAY(Text())),
+    *(bindparam(name, type_=BigInteger()) for name in ("memory_used_bytes", "memory_total_bytes")),
+    *(bindparam(name, type_=Double()) for name in ("utilization", "temperature_c", "power_w")),
+)
 
 FORGET_WORKERS = text("""
     UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent

@@ -18,6 +18,7 @@ class Figures:
 
     pools: Sequence[Row[Any]]
     workers: Sequence[Row[Any]]
+    vitals: Sequence[Row[Any]]
     tallies: Sequence[Row[Any]]
     calibrations: Sequence[Row[Any]]
     invariants: Sequence[Row[Any]]
@@ -29,6 +30,7 @@ async def figures(session: AsyncSession) -> Figures:
     return Figures(
         pools=(await session.execute(statements.POOLS, {"most": statements.MOST_COUNTED})).all(),
         workers=(await session.execute(statements.WORKER_COUNTS)).all(),
+        vitals=(await session.execute(statements.VITALS)).all(),
         tallies=(await session.execute(statements.TALLIES)).all(),
         calibrations=(await session.execute(statements.CALIBRATIONS)).all(),
         invariants=(await session.execute(statements.INVARIANTS)).all(),

@@ -112,6 +112,7 @@ JOB = text("SELECT tenant_id, priority, state FROM jobs WHERE id = :job_id")
 
 DRAIN = text("""
     UPDATE workers SET drained_at = CASE WHEN :drained THEN coalesce(drained_at, lockstep_now()) END,
+        quarantined_at = CASE WHEN :quarantined THEN coalesce(quarantined_at, lockstep_now()) END,
         drain_reason = CASE WHEN :drained THEN CAST(:reason AS text) END
     WHERE id = :worker_id RETURNING pool
 """).bindparams(bindparam("reason", type_=Text()))
@@ -178,9 +179,19 @@ DELIVERIES_OF_JOB = text("""
 """)
 
 WORKER_COUNTS = text("""
-    SELECT pool, CASE WHEN drained_at IS NULL THEN state ELSE 'drained' END AS state, count(*) AS workers FROM workers
+    SELECT pool, CASE WHEN quarantined_at IS NOT NULL THEN 'quarantined' WHEN drained_at IS NOT NULL THEN 'drained'
+        ELSE state END AS state, count(*) AS workers FROM workers
     WHERE state <> 'stopped' AND heartbeat_at > lockstep_now() - interval '30 seconds'
     GROUP BY 1, 2 ORDER BY 1, 2
+""")
+
+# By pool and sort of device, so that their number does not grow with that of workers.
+VITALS = text("""
+    SELECT pool, device_kind, avg(utilization) AS utilization, sum(memory_used_bytes) AS memory_used,
+        sum(memory_total_bytes) AS memory_total, max(temperature_c) AS temperature, sum(power_w) AS power
+    FROM workers
+    WHERE state <> 'stopped' AND heartbeat_at > lockstep_now() - interval '30 seconds' AND device_kind IS NOT NULL
+    GROUP BY pool, device_kind ORDER BY pool, device_kind
 """)
 
 TALLIES = text("SELECT pool, kind, outcome, attempts, seconds, gpu_seconds FROM attempt_tallies ORDER BY 1, 2, 3")

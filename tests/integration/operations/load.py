@@ -16,6 +16,7 @@ from core.jobs import execution, workers
 from core.jobs.execution import ClaimedJob, Ending, Return
 from core.jobs.retry import JobError
 from core.jobs.states import AttemptOutcome, JobStage, JobState
+from core.jobs.workers import Vitals
 from tests.serving import POOL, Deployment, Tenant
 
 _LEASE = timedelta(seconds=1)
@@ -133,7 +134,19 @@ class _Worker:
 
     def _beat(self, state: str) -> None:
         with self._sessions.begin() as session:
-            workers.beat(session, self._id, state=state, device="cpu", warm_models=[])
+            workers.beat(session, self._id, state=state, device="gpu", warm_models=[], vitals=self._vitals())
+
+    def _vitals(self) -> Vitals | None:
+        chance = self._chance
+        if chance.random() < 0.1:
+            return None
+        memory = {"memory_used_bytes": chance.randrange(2**33), "memory_total_bytes": 2**33}
+        if chance.random() < 0.3:
+            return Vitals("cpu", utilization=chance.random(), **memory)
+        power = chance.choice([None, chance.uniform(50, 700)])
+        return Vitals(
+            "gpu", utilization=chance.random(), temperature_c=float(chance.randint(30, 90)), power_w=power, **memory
+        )
 
     def _do(self, job: ClaimedJob) -> None:
         what, seconds = self._chance.random(), self._chance.randint(1, 4000) / 1000

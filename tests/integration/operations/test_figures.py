@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from api.pages.rendering import span
+from api.pages.rendering import percent, size, span
 from core.scheduling.fairshare import Priority
 from core.tenants.provisioning import make_operator
 from tests.integration.maintain.test_process import MODELS, maintaining
@@ -96,10 +96,23 @@ def check_workers(client: httpx.Client, now: Connection) -> None:
     told = client.get("/v1/admin/workers?limit=100").json()["data"]
     assert [row["id"] for row in told] == [row["id"] for row in known]
     for row, worker in zip(told, known, strict=True):
-        for name in ("host", "pid", "state", "drained", "drain_reason", "warm_models"):
-            assert row[name] == worker[name]
+        shown = worker.keys() - {"id", "heartbeat_at"}
+        assert {name: row[name] for name in shown} == {name: worker[name] for name in shown}
+    cells = [[f"{row['host']} {row['pid']}", *device_cells(row)] for row in known]
     page = Page.read(client.get("/admin/workers"))
-    assert [row[0] for row in page.rows("Workers")] == [f"{row['host']} {row['pid']}" for row in known]
+    assert [[row[0], *row[4:8]] for row in page.rows("Workers")] == cells
+    page = Page.read(client.get(f"/admin/pools/{POOL}"))
+    assert [[row[0], *row[3:7]] for row in page.rows("Workers")] == cells
+
+
+def device_cells(worker: Mapping[str, Any]) -> list[str]:
+    """How pages write a worker's device."""
+    return [
+        percent(worker["utilization"]),
+        f"{size(worker['memory_used_bytes'])} of {size(worker['memory_total_bytes'])}",
+        "–" if worker["temperature_c"] is None else f"{worker['temperature_c']:.0f} °C",
+        "–" if worker["power_w"] is None else f"{worker['power_w']:.0f} W",
+    ]
 
 
 def check_metrics(client: httpx.Client, now: Connection, pool: Mapping[str, Any]) -> None:
@@ -114,6 +127,14 @@ def check_metrics(client: httpx.Client, now: Connection, pool: Mapping[str, Any]
     assert of("pool_paused", pool=POOL) == pool["paused"]
     states = {row["state"]: row["workers"] for row in rows(now, truth.WORKER_COUNTS, pool=POOL)}
     assert {dict(labels)["state"]: n for (name, labels), n in told.items() if name == "lockstep_workers"} == states
+    devices = {
+        (f"lockstep_device_{name}" + ("_ratio" if name == "utilization" else ""), row["device_kind"]): float(figure)
+        for row in rows(now, truth.DEVICES, pool=POOL)
+        for name, figure in row.items()
+        if name != "device_kind" and figure is not None
+    }
+    shown = {(name, dict(labels).get("device")): n for (name, labels), n in told.items() if "_device_" in name}
+    assert shown == pytest.approx(devices, rel=1e-12)  # floats may be added in another order
     ended = rows(now, truth.ATTEMPTS, pool=POOL)
     assert sum(name == "lockstep_attempts_total" for name, _ in told) == len(ended)
     for row in ended:

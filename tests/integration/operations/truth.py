@@ -63,7 +63,8 @@ FAILURES = """
 """
 
 WORKERS = """
-    SELECT id, host, pid, state, drained_at IS NOT NULL AS drained, drain_reason, heartbeat_at, warm_models
+    SELECT id, host, pid, state, drained_at IS NOT NULL AS drained, drain_reason, heartbeat_at, warm_models,
+        device_kind, utilization, memory_used_bytes, memory_total_bytes, temperature_c, power_w
     FROM workers WHERE state <> 'stopped' ORDER BY id
 """
 
@@ -71,6 +72,14 @@ WORKER_COUNTS = """
     SELECT CASE WHEN drained_at IS NOT NULL THEN 'drained' ELSE state END AS state, count(*) AS workers
     FROM workers WHERE pool = :pool AND state <> 'stopped'
       AND lockstep_now() - heartbeat_at < interval '30 seconds' GROUP BY 1
+"""
+
+DEVICES = """
+    SELECT device_kind, sum(utilization) / count(utilization) AS utilization,
+        sum(memory_used_bytes) AS memory_used_bytes, sum(memory_total_bytes) AS memory_bytes,
+        max(temperature_c) AS temperature_celsius, sum(power_w) AS power_watts
+    FROM workers WHERE pool = :pool AND state <> 'stopped' AND lockstep_now() - heartbeat_at < interval '30 seconds'
+      AND device_kind IS NOT NULL GROUP BY 1
 """
 
 # The attempts that were counted: all up to the one that was learned from last.
