@@ -69,18 +69,18 @@ class CpuGauge:
         return Vitals(
             device_kind="cpu",
             utilization=min(max(share, 0.0), 1.0),  # less than before: one that had worked is gone
-            memory_used_bytes=sum(self._of_all(lambda process: process.memory_info().rss)),
+            memory_used_bytes=int(sum(self._of_all(lambda process: process.memory_info().rss))),
             memory_total_bytes=psutil.virtual_memory().total,
         )
 
     def _busy_seconds(self) -> float:
         def of(process: psutil.Process) -> float:
             times = process.cpu_times()
-            return times.user + times.system
+            return float(times.user + times.system)
 
         return sum(self._of_all(of))
 
-    def _of_all(self, figure: Callable[[psutil.Process], float]) -> list[Any]:
+    def _of_all(self, figure: Callable[[psutil.Process], float]) -> list[float]:
         figures = []
         for process in (self._process, *self._process.children(recursive=True)):
             with suppress(psutil.Error):  # it ended meanwhile

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,6 +40,8 @@ class ClaimedJob:
     checkpoint: Mapping[str, Any] | None
     attempt: int
     max_attempts: int
+    traceparent: str | None  # where in which trace it belongs
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,7 @@ def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
                 back = Return(row.id, row.token, AttemptOutcome.FAILED, 0.0, delay=_RELEASE_PAUSE, error=error)
                 requeue(session, [back])
         else:
-            jobs.append(
-                ClaimedJob(row.id, row.token, row.tenant_id, params, row.checkpoint, row.attempt, row.max_attempts)
-            )
+            jobs.append(ClaimedJob(**(dict(row._mapping) | {"params": params})))
     return jobs
 
 

@@ -57,6 +57,7 @@ class Job(Base):
             "key_place IN ('waiting', 'held') AND (key_place IS DISTINCT FROM 'waiting' OR state <> 'running')",
             name="key_place",
         ),
+        CheckConstraint("length(traceparent) = 55", name="traceparent"),
         ForeignKeyConstraint(["tenant_id", "parent_id"], ["jobs.tenant_id", "jobs.id"]),
         ForeignKeyConstraint(["tenant_id", "retry_of"], ["jobs.tenant_id", "jobs.id"]),
         ForeignKeyConstraint(["tenant_id", "api_key_id"], ["api_keys.tenant_id", "api_keys.id"]),
@@ -131,6 +132,7 @@ class Job(Base):
     reserved_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what its payers' budgets hold back for it
     charged_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what they pay: so far, and in the end for good
     quote_id: Mapped[Name | None]  # set: no more is charged than is reserved
+    traceparent: Mapped[str | None]  # where in which trace it belongs: `core.tracing`
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]  # of the latest attempt
     finished_at: Mapped[datetime | None]

@@ -59,7 +59,7 @@ TAKE = text(
         WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
           AND key_place IS DISTINCT FROM 'waiting'
         RETURNING id, tenant_id, kind, state, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms,
-            event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
+            traceparent, created_at, event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
     opened AS (
         INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
         SELECT token, id, tenant_id, attempt, :worker_id FROM happened),
@@ -71,7 +71,7 @@ TAKE = text(
         FROM bill b WHERE s.pool = :pool AND s.tenant_id = b.tenant_id),
 """
     + _WRITE_EVENTS
-    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts FROM happened"
+    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts, traceparent, created_at FROM happened"
 ).bindparams(_IDS)
 
 # --- while it runs ----------------------------------------------------------------------------------------------

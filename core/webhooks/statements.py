@@ -9,7 +9,7 @@ from sqlalchemy.types import BigInteger, Interval
 
 from core.db.paging import Place, nearest_first
 from core.db.time import lockstep_now
-from core.jobs.models import Event
+from core.jobs.models import Event, Job
 from core.jobs.statements import OWED
 from core.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
@@ -230,13 +230,16 @@ CLAIM_DELIVERIES = text("""
 """).bindparams(bindparam("in_flight", type_=JSONB))
 
 
-def claimed_deliveries(ids: list[str]) -> Select[WebhookDelivery, WebhookEndpoint, Event, str | None]:
-    """Deliveries with what sending them takes; the last is the secret before, while it is good."""
+def claimed_deliveries(
+    ids: list[str],
+) -> Select[WebhookDelivery, WebhookEndpoint, Event, str | None, str | None]:
+    """Deliveries with what sending them takes: at last the secret before, while it is good, and the job's trace."""
     previous = case((WebhookEndpoint.previous_secret_expires_at > lockstep_now(), WebhookEndpoint.previous_secret))
     return (
-        select(WebhookDelivery, WebhookEndpoint, Event, previous)
+        select(WebhookDelivery, WebhookEndpoint, Event, previous, Job.traceparent)
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
         .join(Event, Event.id == WebhookDelivery.event_id)
+        .outerjoin(Job, Job.id == Event.job_id)
         .where(WebhookDelivery.id.in_(ids))
     )
 

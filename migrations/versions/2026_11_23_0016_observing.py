@@ -1,4 +1,4 @@
-"""How workers' devices fare, and workers that are quarantined."""
+"""How workers' devices fare, workers that are quarantined, and the traces that jobs belong to."""
 
 from __future__ import annotations
 
@@ -34,12 +34,16 @@ def upgrade() -> None:
         op.add_column("workers", sa.Column(name, kind, nullable=True))
     for name, condition in WORKER_CHECKS.items():
         op.create_check_constraint(op.f(f"ck_workers_{name}"), "workers", condition)
+    op.add_column("jobs", sa.Column("traceparent", sa.Text(), nullable=True))
+    op.create_check_constraint(op.f("ck_jobs_traceparent"), "jobs", "length(traceparent) = 55")
     op.execute("GRANT UPDATE (quarantined_at) ON workers TO lockstep_operator")
     op.execute(f"GRANT UPDATE ({TAKEN_BACK}) ON job_attempts TO lockstep_operator")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_constraint(op.f("ck_jobs_traceparent"), "jobs")
+    op.drop_column("jobs", "traceparent")
     op.execute(f"REVOKE UPDATE ({TAKEN_BACK}) ON job_attempts FROM lockstep_operator")
     for name in WORKER_CHECKS:
         op.drop_constraint(op.f(f"ck_workers_{name}"), "workers")
