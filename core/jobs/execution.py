@@ -104,14 +104,16 @@ def claim(
         if batch is None:
             return []
         queue.advance(batch)
-        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, lease=lease)
+        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, warm=warm, lease=lease)
         if claimed:
             return claimed
     return []
 
 
-def _take(session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
-    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "lease": lease}
+def _take(
+    session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, warm: frozenset[str], lease: timedelta
+) -> list[ClaimedJob]:
+    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "warm": sorted(warm), "lease": lease}
     rows = {row.id: row for row in session.execute(statements.TAKE, values)}
     # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
     # by now it may have another one, from a resume.

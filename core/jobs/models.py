@@ -155,6 +155,9 @@ class JobAttempt(Base):
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
     attempt: Mapped[int]
     worker_id: Mapped[Name]
+    batch_token: Mapped[int | None]  # the token of the batch's first
+    batch_size: Mapped[int | None]
+    warm: Mapped[bool | None]  # whether its worker held the model when it claimed the batch
     started_at: Mapped[CreatedAt]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]

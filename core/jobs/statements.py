@@ -59,10 +59,12 @@ TAKE = text(
         WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
           AND key_place IS DISTINCT FROM 'waiting'
         RETURNING id, tenant_id, kind, state, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms,
-            traceparent, created_at, event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
+            model_id, traceparent, created_at, event_sequence, progress, result, error, 'started' AS verb,
+            NULL::jsonb AS extra),
     opened AS (
-        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
-        SELECT token, id, tenant_id, attempt, :worker_id FROM happened),
+        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id, batch_token, batch_size, warm)
+        SELECT token, id, tenant_id, attempt, :worker_id, min(token) OVER (), count(*) OVER (), model_id = ANY (:warm)
+        FROM happened),
     bill AS (
         SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM happened GROUP BY tenant_id),
     charged AS (
@@ -72,7 +74,7 @@ TAKE = text(
 """
     + _WRITE_EVENTS
     + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts, traceparent, created_at FROM happened"
-).bindparams(_IDS)
+).bindparams(_IDS, bindparam("warm", type_=ARRAY(Text())))
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 

@@ -196,6 +196,10 @@ VITALS = text("""
 
 TALLIES = text("SELECT pool, kind, outcome, attempts, seconds, gpu_seconds FROM attempt_tallies ORDER BY 1, 2, 3")
 
+WAIT_TALLIES = text("SELECT pool, priority, bound, starts, seconds FROM wait_tallies ORDER BY 1, 2, 3")
+
+BATCH_TALLIES = text("SELECT pool, kind, warm, size, batches FROM batch_tallies ORDER BY 1, 2, 3, 4")
+
 CALIBRATIONS = text("SELECT pool, samples, within_median, within_high FROM start_calibrations ORDER BY pool")
 
 INVARIANTS = text("SELECT name, broken FROM invariant_looks ORDER BY name")
@@ -203,6 +207,8 @@ INVARIANTS = text("SELECT name, broken FROM invariant_looks ORDER BY name")
 DELIVERIES = text("""
     SELECT (SELECT count(*) FROM (
             SELECT 1 FROM webhook_deliveries WHERE state = 'pending' LIMIT :most) d) AS pending,
+        (SELECT count(*) FROM (
+            SELECT 1 FROM webhook_deliveries WHERE state = 'held' LIMIT :most) d) AS held,
         coalesce((SELECT extract(epoch FROM lockstep_now() - min(d.next_attempt_at)) FROM (
             SELECT next_attempt_at FROM webhook_deliveries
             WHERE state = 'pending' AND next_attempt_at < lockstep_now() LIMIT :most) d), 0) AS lag

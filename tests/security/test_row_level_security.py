@@ -19,6 +19,8 @@ SHARED = {
     "start_calibrations",
     "marks",
     "attempt_tallies",
+    "wait_tallies",
+    "batch_tallies",
     "invariant_looks",
     "sign_in_tries",
 }  # nobody's; fmt: skip

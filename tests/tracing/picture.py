@@ -48,9 +48,9 @@ def _generate_and_end(collector: Collector, receiver: Receiver) -> str:
         running(folder / "data", *_MODELS, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as stack,
         Lockstep(base_url=stack.url, api_key=stack.new_key("Acme")) as client,
     ):
-        client.webhook_endpoints.create(receiver.url(), event_types=["generation.succeeded"])
-        for number in range(3):
-            job = client.generations.create(prompt="a red cat in the snow", model="storybook-student")
+        client.webhook_endpoints.create(url=receiver.url(), event_types=["generation.succeeded"])
+        for number, prompt in enumerate(("a blue dog", "a green bird on the beach", "a red cat in the snow")):
+            job = client.generations.create(prompt=prompt, model="storybook-student")
             client.jobs.wait(job.id)
             until(lambda number=number: len(receiver.requests) > number)
         return job.id

@@ -21,7 +21,7 @@ from tests.integration.maintain.test_process import MODELS, maintaining
 from tests.integration.operations import truth
 from tests.integration.operations.load import Load
 from tests.integration.operations.pinned import Observatory
-from tests.integration.operations.telling import Page, metrics
+from tests.integration.operations.telling import Metrics, Page, metrics
 from tests.integration.operations.truth import rows
 from tests.serving import POOL, Deployment, Tenant, serving
 from tests.waiting import until
@@ -143,12 +143,35 @@ def check_metrics(client: httpx.Client, now: Connection, pool: Mapping[str, Any]
         # Sums of floats, added in another order.
         assert of("attempt_seconds_total", **labels) == pytest.approx(float(row["seconds"]), abs=1e-6)
         assert of("gpu_seconds_total", **labels) == pytest.approx(row["gpu_seconds"], abs=1e-6)
+    check_histograms(told, now)
     if ended:
         (estimated,) = rows(now, truth.ESTIMATED, pool=POOL)
         assert told.get(("lockstep_start_estimates_total", frozenset({("pool", POOL)})), 0) == estimated["count"]
     (deliveries,) = rows(now, truth.DELIVERIES)
     assert of("deliveries_pending") == deliveries["pending"]
+    assert of("deliveries_held") == deliveries["held"]
     assert of("delivery_lag_seconds") == float(deliveries["lag"])
+
+
+def check_histograms(told: Metrics, now: Connection) -> None:
+    waits = [
+        (Priority(row["priority"]).name.lower(), float(row["seconds"])) for row in rows(now, truth.WAITS, pool=POOL)
+    ]
+    batches = [(row["kind"], float(row["size"])) for row in rows(now, truth.BATCHES, pool=POOL)]
+    for name, label, samples in (("wait_seconds", "priority", waits), ("batch_size", "kind", batches)):
+        known = {key: sorted(value for of, value in samples if of == key) for key, _ in samples}
+        for (sample, labels), value in told.items():
+            named = dict(labels)
+            match sample.removeprefix(f"lockstep_{name}"):
+                case "_bucket":
+                    assert value == sum(seen <= float(named["le"]) for seen in known[named[label]])
+                case "_count":
+                    assert value == len(known[named[label]])
+                case "_sum":
+                    assert value == pytest.approx(sum(known[named[label]]), abs=1e-6)
+        assert {dict(labels)[label] for sample, labels in told if sample == f"lockstep_{name}_count"} == known.keys()
+    claimed = sum(value for (sample, _), value in told.items() if sample == "lockstep_batches_total")
+    assert claimed == len(batches)
 
 
 def check_jobs(client: httpx.Client, now: Connection, chance: random.Random) -> None:

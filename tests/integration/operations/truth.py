@@ -101,10 +101,26 @@ ESTIMATED = f"""
     WHERE estimated
 """
 
+# Of a job, its first attempt; how long it waited.
+WAITS = f"""
+    SELECT DISTINCT ON (j.id) j.priority, extract(epoch FROM a.started_at - j.created_at) AS seconds
+    {_COUNTED} AND a.attempt = 1 AND a.token = (SELECT min(token) FROM job_attempts f WHERE f.job_id = j.id)
+"""
+
+# A batch is what one worker claimed at one time; it is counted with its first attempt.
+BATCHES = f"""
+    SELECT j.kind, (SELECT count(*) FROM job_attempts b
+        WHERE b.worker_id = a.worker_id AND b.started_at = a.started_at) AS size
+    {_COUNTED} AND NOT EXISTS (
+        SELECT 1 FROM job_attempts b
+        WHERE b.worker_id = a.worker_id AND b.started_at = a.started_at AND b.token < a.token)
+"""
+
 DELIVERIES = """
-    SELECT count(*) AS pending,
-        coalesce(greatest(extract(epoch FROM lockstep_now() - min(next_attempt_at)), 0), 0) AS lag
-    FROM webhook_deliveries WHERE state = 'pending'
+    WITH owed AS (SELECT lockstep_now() - min(next_attempt_at) AS age FROM webhook_deliveries WHERE state = 'pending')
+    SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'held') AS held,
+        (SELECT coalesce(greatest(extract(epoch FROM age), 0), 0) FROM owed) AS lag
+    FROM webhook_deliveries
 """
 
 JOBS = """
