@@ -11,7 +11,6 @@ from typing import Final
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 from api.dependencies import OperatorSession
 from core.jobs.tallying import WAIT_BOUNDS
@@ -127,7 +126,10 @@ def _of_batches(told: Figures) -> Iterator[Metric]:
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
     """As Prometheus wants them: how many are not above each bound."""
-    return [(floatToGoString(bound), total) for bound, total in zip(bounds, accumulate(counts), strict=True)]
+    return [
+        ("+Inf" if bound == math.inf else str(bound), total)
+        for bound, total in zip(bounds, accumulate(counts), strict=True)
+    ]
 
 
 def _of_deliveries(told: Figures) -> Iterator[Metric]:

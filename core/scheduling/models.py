@@ -54,7 +54,7 @@ class AttemptTally(Base):
 
 
 class WaitTally(Base):
-    """How many jobs of a priority started within ``bound`` seconds and not within the bound before; their waits' sum."""
+    """How many jobs of a priority started within ``bound`` seconds, not within the bound before; the sum of waits."""
 
     __tablename__ = "wait_tallies"
 

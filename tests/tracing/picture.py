@@ -6,6 +6,7 @@ python -m tests.tracing.picture
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +53,12 @@ def _generate_and_end(collector: Collector, receiver: Receiver) -> str:
         for number, prompt in enumerate(("a blue dog", "a green bird on the beach", "a red cat in the snow")):
             job = client.generations.create(prompt=prompt, model="storybook-student")
             client.jobs.wait(job.id)
-            until(lambda number=number: len(receiver.requests) > number)
+            until(partial(_has, receiver, number + 1))
         return job.id
+
+
+def _has(receiver: Receiver, number: int) -> bool:
+    return len(receiver.requests) >= number
 
 
 def _of_job(collector: Collector, job_id: str) -> Trace:
