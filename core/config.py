@@ -54,6 +54,10 @@ class Settings(BaseSettings):
         default=None,
         description="How clients reach the API; links in answers begin with it. Unset: http://host:port.",
     )
+    internal_url: str | None = Field(
+        default=None,
+        description="How the deployment itself reaches the API, for its self test. Unset: as clients do.",
+    )
     session_days: float = Field(default=7.0, gt=0, le=365, description="How long somebody who signs in stays so.")
     data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")
 

@@ -7,8 +7,9 @@ from typing import Literal
 from ulid import ULID
 
 IdKind = Literal[
-    "ten", "usr", "ses", "inv", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud", "quo"
-]
+    "ten", "usr", "ses", "inv", "key", "file", "mdl", "cpt", "job", "evt", "we", "dlv", "wrk", "req", "aud", "quo",
+    "tst",
+]  # fmt: skip
 
 
 def new_id(kind: IdKind) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Acting, OperatorSession
 from api.pagination import Limit, WantedPage, list_of
@@ -22,6 +22,7 @@ from api.schemas.admin import (
     PoolList,
     PoolState,
     PriorityWaits,
+    SelfTestState,
     TenantInPool,
     TenantsInPool,
     WorkerList,
@@ -34,6 +35,7 @@ from core.jobs.states import JobState
 from core.operations import acts, reads, statements
 from core.operations.reads import PoolView
 from core.scheduling.fairshare import Priority
+from core.selftest import records
 
 router = APIRouter(prefix="/v1/admin", tags=["Operations"])
 
@@ -161,6 +163,20 @@ async def change_job(job_id: str, body: ChangeJob, session: OperatorSession, act
 async def cancel_job_of_any(job_id: str, session: OperatorSession, actor: Acting) -> None:
     """Cancel a job, whosever it is. One that waits ends at once; one that runs is asked to stop."""
     await session.run_sync(acts.cancel_job, actor, job_id)
+
+
+@router.post("/selftest", status_code=202)
+async def start_self_test(session: OperatorSession, actor: Acting, response: Response) -> SelfTestState:
+    """Have a synthetic tenant go once through everything, each stage timed; look how it goes at `Location`."""
+    made = await session.run_sync(records.request, actor)
+    response.headers["Location"] = f"/v1/admin/selftest/{made.id}"
+    return SelfTestState.of(made)
+
+
+@router.get("/selftest/{self_test}")
+async def get_self_test(self_test: str, session: OperatorSession) -> SelfTestState:
+    """Tell how a self test went, or goes: what has ended of it by now."""
+    return SelfTestState.of(await session.run_sync(records.get, self_test))
 
 
 @router.get("/audit")

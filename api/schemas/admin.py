@@ -12,6 +12,8 @@ from core.jobs import models
 from core.jobs.states import JobState
 from core.operations.models import AuditEntry
 from core.scheduling.fairshare import Priority
+from core.selftest.models import SelfTest
+from core.selftest.records import StageState
 
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 Cap = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -221,3 +223,30 @@ class AuditedAct(Resource):
         """The act as it is shown."""
         members: dict[str, Any] = {name: getattr(entry, name) for name in cls.model_fields if hasattr(entry, name)}
         return cls.model_validate(members)
+
+
+class SelfTestStage(Resource):
+    """One stage of a self test."""
+
+    name: str = Field(examples=["storage"])
+    state: StageState
+    seconds: float
+    error: str | None = Field(description="What went wrong, and what may be done about it.")
+
+
+class SelfTestState(Resource):
+    """A self test: a synthetic tenant's way through everything."""
+
+    object: Literal["admin.selftest"] = "admin.selftest"
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed"]
+    stages: list[SelfTestStage] = Field(description="Those that have ended, in order.")
+    error: str | None = Field(description="What kept it from being carried out, if something did.")
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+    @classmethod
+    def of(cls, test: SelfTest) -> SelfTestState:
+        """The self test as it is shown."""
+        return cls.model_validate({name: getattr(test, name) for name in cls.model_fields if hasattr(test, name)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -21,10 +21,10 @@ _GRACE = timedelta(seconds=5)  # for answers that are still expected when the pr
 
 
 @asynccontextmanager
-async def open_sender(settings: Settings) -> AsyncIterator[Sender]:
-    """A sender with connections of its own."""
+async def open_sender(settings: Settings, own: Collection[str] = ()) -> AsyncIterator[Sender]:
+    """A sender with connections of its own; ``own`` is where this process itself listens, by now."""
     engine = async_engine(settings.worker_dsn)
-    client = WebhookClient(TargetPolicy.parse(settings.webhook_allow))
+    client = WebhookClient(TargetPolicy.parse(settings.webhook_allow), own=own)
     tracing = open_tracing("maintain", settings.otlp_endpoint)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     sender = Sender(sessions, client, jitter=random.random, tracing=tracing)

@@ -20,6 +20,7 @@ SHARED = {
     "attempt_tallies",
     "wait_tallies",
     "batch_tallies",
+    "self_tests",
     "invariant_looks",
     "sign_in_tries",
 }  # no tenant's; fmt: skip

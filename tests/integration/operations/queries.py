@@ -39,7 +39,7 @@ class Query:
         for node in _nodes(self.parsed()):
             if isinstance(node, promql_parser.VectorSelector):
                 matchers = node.matchers.matchers
-                found.setdefault(node.name, set()).update(matcher.name for matcher in matchers)
+                found.setdefault(str(node.name), set()).update(matcher.name for matcher in matchers)
         return found
 
     def grouped_by(self) -> set[str]:
