@@ -79,12 +79,12 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
     sessions = sessionmaker(engine)
     store = ObjectStore.from_settings(settings)
     wakeups = WakeListener(settings.worker_dsn)
+    own: set[str] = set()
+    url = (settings.internal_url or settings.base_url).rstrip("/")
+    self_tester = SelfTester(sessions, store, url=url, own=own)
     try:
         await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
-        own: set[str] = set()
         async with open_sender(settings, own) as sender:
-            url = (settings.internal_url or settings.base_url).rstrip("/")
-            self_tester = SelfTester(sessions, store, url=url, own=own)
             ringer = Ringer(sessions, partial(ring, celery))
             call = partial(asyncio.to_thread, ringer.run_once)
             reap = partial(reaper.run_once, sessions, jitter=random.random)
@@ -111,6 +111,7 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("watcher", 60, partial(watcher.run_once, sessions)),
             )
     finally:
+        self_tester.stop()
         await wakeups.close()
         celery.close()
         engine.dispose()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +22,7 @@ from workers.maintain.trial import PATIENCE, Patience, Trial
 
 _ACTOR: Final = Actor("selftest")
 _LOOK_SECONDS: Final = 0.5
+_CLEAR_SECONDS: Final = 60.0
 _LET_GO_SECONDS: Final = 10.0  # until a job that was asked to stop has
 
 log = structlog.get_logger()
@@ -46,29 +47,45 @@ class SelfTester:
         url: str,
         own: set[str],
         patience: Patience = PATIENCE,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._sessions = sessions
         self._store = store
         self._url = url
         self._own = own
         self._patience = patience
-        self._sleep = sleep
+        self._stop = threading.Event()
+        self._clear_at = 0.0
+
+    def stop(self) -> None:
+        """Have the one under way come to its end at once; what it had is cleared away."""
+        self._stop.set()
 
     def run_once(self) -> SelfTestCounts:
         """Carry out the self test that waits, if one does."""
+        cleared = self._clear() if time.monotonic() >= self._clear_at else 0
         with self._sessions.begin() as session:
-            left = records.left_behind(session)
             test_id = records.take_up(session)
-        cleared = sum(self._clean_up(of, tenant_id).state == "ok" for of, tenant_id in left.items())
         if test_id is not None:
             self._carry_out(test_id)
         return SelfTestCounts(int(test_id is not None), cleared)
 
+    def _clear(self) -> int:
+        """Clear away what self tests left behind; not again at once, for every try is written down."""
+        self._clear_at = time.monotonic() + _CLEAR_SECONDS
+        with self._sessions.begin() as session:
+            left = records.left_behind(session)
+        return sum(self._clean_up(test_id, tenant_id).state == "ok" for test_id, tenant_id in left.items())
+
     def _carry_out(self, test_id: str) -> None:
         with listening(self._own) as listener:
             trial = Trial(
-                self._sessions, test_id, self._url, listener, partial(self._tell, test_id), patience=self._patience
+                sessions=self._sessions,
+                test_id=test_id,
+                url=self._url,
+                listener=listener,
+                tell=partial(self._tell, test_id),
+                stop=self._stop,
+                patience=self._patience,
             )
             stages = list(trial.run())
         if trial.tenant_id:
@@ -103,8 +120,7 @@ class SelfTester:
             except NotFound:
                 return
             except Conflict:
-                if time.monotonic() > until:
+                if time.monotonic() > until or self._stop.wait(_LOOK_SECONDS):
                     raise
-                self._sleep(_LOOK_SECONDS)
             else:
                 return

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty
 from typing import Any, Final
 
 import httpx
@@ -61,6 +61,7 @@ class Trial:
     url: str
     listener: Listener
     tell: Callable[[list[Stage]], None]
+    stop: threading.Event  # set: nobody waits for it any more
     patience: Patience = PATIENCE
     stages: list[Stage] = field(default_factory=list)
     tenant_id: str = ""
@@ -140,7 +141,7 @@ class Trial:
         while self._job["state"] in ("queued", "running"):
             if time.monotonic() > until:
                 raise StageFailed(self._why())
-            time.sleep(_LOOK_SECONDS)
+            self._rest()
             self._job = self._json("GET", f"/v1/jobs/{self._job['id']}")
         if self._job["state"] != "succeeded":
             error = self._job["error"] or {}
@@ -157,12 +158,14 @@ class Trial:
         self._content(image["file_id"])
 
     def _hear_of_it(self) -> None:
-        try:
-            heard = self.listener.heard.get(timeout=self.patience.webhook)
-        except Empty:
-            with self.sessions.begin() as session:
-                how = records.how_delivered(session, self.tenant_id)
-            raise StageFailed(f"No webhook within {self.patience.webhook:.0f} s: {how}.") from None
+        until = time.monotonic() + self.patience.webhook
+        while self.listener.heard.empty():
+            if time.monotonic() > until:
+                with self.sessions.begin() as session:
+                    how = records.how_delivered(session, self.tenant_id)
+                raise StageFailed(f"No webhook within {self.patience.webhook:.0f} s: {how}.")
+            self._rest()
+        heard = self.listener.heard.get()
         try:
             Webhook(self._secret).verify(heard.body, heard.headers)
         except WebhookVerificationError as wrong:
@@ -170,6 +173,10 @@ class Trial:
         told = json.loads(heard.body)
         if (told["type"], told["data"]["id"]) != (_EVENT, self._job["id"]):
             raise StageFailed(f"The webhook told of {told['type']} of {told['data'].get('id')}.")
+
+    def _rest(self) -> None:
+        if self.stop.wait(_LOOK_SECONDS):
+            raise StageFailed("The maintainer was told to stop.")
 
     def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._answer(method, path, **request).json()

@@ -58,7 +58,6 @@ class Ground:
             url=url or self.url,
             own=self.own,
             patience=patience,
-            sleep=lambda _: None,
         )
 
     @contextmanager

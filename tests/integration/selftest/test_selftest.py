@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from core.storage.s3 import ObjectStore
 from tests.integration.selftest.conftest import PATIENT, Ground
 from tests.serving import Tenant, refused, serving
+from tests.waiting import until
 from workers.maintain.trial import _PICTURE, Patience
 
 STAGES = ["database", "api", "storage", "submission", "generation", "result", "webhook", "cleanup"]
@@ -127,6 +129,19 @@ def test_a_webhook_that_is_refused_is_named_with_its_answer(ground: Ground):
     assert told.startswith(
         "No webhook within 2 s: the delivery of generation.succeeded is pending (The webhook URL must"
     )
+
+
+def test_a_maintainer_that_is_told_to_stop_ends_it_at_once_and_clears_it_away(ground: Ground):
+    test_id = ground.ask()
+    tester = ground.tester(patience=Patience(generation=100.0))
+    carrying_out = threading.Thread(target=tester.run_once)
+    carrying_out.start()
+    until(lambda: "submission" in states(ground.told(test_id)))
+    tester.stop()
+    carrying_out.join(timeout=10)
+    assert not carrying_out.is_alive()
+    assert error_of(ground.told(test_id), "generation") == "The maintainer was told to stop."
+    assert tenants(ground) == []
 
 
 @pytest.mark.parametrize(
