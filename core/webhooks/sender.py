@@ -19,9 +19,10 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from structlog.contextvars import bound_contextvars
 
 from core.jobs.models import Event
-from core.tracing import OFF, Attributes, SpanKind, Spot, Tracing
+from core.tracing import OFF, Attributes, SpanKind, Spot, Tracing, trace_id
 from core.webhooks import disabling, statements
 from core.webhooks.client import DEADLINE, WebhookClient
 from core.webhooks.envelope import event_body
@@ -172,6 +173,23 @@ class Sender:
             return await _wanted(session, due)
 
     async def _deliver(self, item: _Due) -> None:
+        with bound_contextvars(
+            delivery_id=item.delivery.id,
+            tenant_id=item.endpoint.tenant_id,
+            job_id=item.event.job_id,
+            trace_id=trace_id(item.traceparent),
+        ):
+            answer = await self._send(item)
+            attempt = item.delivery.attempt - item.delivery.attempts_before + 1
+            verdict = judge(answer, attempt=attempt, jitter=self._jitter)
+            if answer.error is not None:
+                log.info("delivery.refused", event_type=item.event.type, attempt=attempt, error=answer.error)
+            try:
+                await self._record(item, answer, verdict)
+            except SQLAlchemyError as error:
+                log.warning("delivery.not_recorded", error=str(error))
+
+    async def _send(self, item: _Due) -> Answer:
         body = json.dumps(event_body(item.event), separators=(",", ":"), ensure_ascii=False).encode()
         headers = dict(sign(item.secrets, item.event.id, item.claimed_at, body))
         with self._traced(item) as spot:
@@ -182,12 +200,7 @@ class Sender:
                 spot.tell(**{"http.response.status_code": answer.status})
             if answer.error is not None:
                 spot.fail(answer.error)
-        attempt = item.delivery.attempt - item.delivery.attempts_before + 1
-        verdict = judge(answer, attempt=attempt, jitter=self._jitter)
-        try:
-            await self._record(item, answer, verdict)
-        except SQLAlchemyError as error:
-            log.warning("delivery.not_recorded", delivery=item.delivery.id, error=str(error))
+        return answer
 
     def _traced(self, item: _Due) -> AbstractContextManager[Spot]:
         """The attempt's place in the trace of its job; what belongs to no trace begins none."""

@@ -137,6 +137,24 @@ async def test_every_line_of_a_job_in_the_logs_names_its_trace_its_job_and_its_t
     assert [{name: line[name] for name in named} for line in lines] == [named] * 3
 
 
+async def test_a_delivery_that_is_refused_names_the_same_in_the_logs(traced, collector):
+    told = LogCapture()
+    with traced.api() as api:
+        hooks = {"name": "nobody", "url": "http://127.0.0.1:9/", "event_types": ["generation.queued"]}
+        assert api.post("/v1/webhook_endpoints", json=hooks).status_code == 201
+        job = submit(api)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, told])
+    try:
+        await traced.send()
+    finally:
+        structlog.reset_defaults()
+    (line,) = [line for line in told.entries if line["event"] == "delivery.refused"]
+    (delivery,) = [span for span in collector.spans if span.name == "webhook delivery"]
+    assert delivery.is_error
+    assert (line["job_id"], line["trace_id"]) == (job["id"], delivery.trace_id)
+    assert line["tenant_id"] == traced.deployment.tenant_id
+
+
 async def test_what_is_no_traceparent_is_left_out(untraced):
     with untraced.api() as api:
         for sent in ("nonsense", CLIENTS.replace("0af7", "0AF7"), f"ff{CLIENTS[2:]}", f"00-{'0' * 32}-{'1' * 16}-01"):
