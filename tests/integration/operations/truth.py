@@ -48,18 +48,24 @@ LANES = f"""
     WHERE j.pool = :pool AND (j.state = 'running' OR ({_WAITS})) GROUP BY j.lane
 """
 
-RECENT = """
+# The attempts that ended last: of an hour, and 2,000 at most.
+_LAST = """
+    (SELECT *, row_number() OVER (ORDER BY ended_at DESC, token DESC) AS place FROM job_attempts
+     WHERE lockstep_now() - ended_at < interval '1 hour') a
+"""
+
+RECENT = f"""
     SELECT j.priority, count(*) AS ended, sum((a.outcome = 'succeeded')::int) AS succeeded,
         percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM a.started_at - j.created_at)) AS wait_p50,
         percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM a.started_at - j.created_at)) AS wait_p95
-    FROM jobs j JOIN job_attempts a ON a.job_id = j.id AND a.tenant_id = j.tenant_id
-    WHERE j.pool = :pool AND lockstep_now() - a.ended_at < interval '1 hour' GROUP BY j.priority
+    FROM jobs j JOIN {_LAST} ON a.job_id = j.id AND a.tenant_id = j.tenant_id
+    WHERE j.pool = :pool AND a.place <= 2000 GROUP BY j.priority
 """
 
-FAILURES = """
+FAILURES = f"""
     SELECT a.error ->> 'code' AS code, count(*) AS failures
-    FROM jobs j JOIN job_attempts a ON a.job_id = j.id
-    WHERE j.pool = :pool AND lockstep_now() - a.ended_at < interval '1 hour' AND a.error IS NOT NULL GROUP BY 1
+    FROM jobs j JOIN {_LAST} ON a.job_id = j.id
+    WHERE j.pool = :pool AND a.place <= 2000 AND a.error IS NOT NULL GROUP BY 1
 """
 
 WORKERS = """
