@@ -97,6 +97,8 @@ OF_OPERATORS = [
     ("GET", "/v1/admin/jobs"),
     ("PATCH", "/v1/admin/jobs/{job_id}"),
     ("POST", "/v1/admin/jobs/{job_id}/cancel"),
+    ("POST", "/v1/admin/selftest"),
+    ("GET", "/v1/admin/selftest/{self_test}"),
     ("GET", "/v1/admin/audit"),
 ]
 BODIES: dict[str, dict[str, Any]] = {

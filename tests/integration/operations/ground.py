@@ -15,7 +15,7 @@ from core.tenants.provisioning import make_operator
 from tests.integration.maintain.test_process import MODELS, maintaining
 from tests.integration.operations.checks import check
 from tests.integration.operations.load import Load
-from tests.integration.operations.pinned import Observatory
+from tests.integration.operations.pinned import HEADERS, Observatory
 from tests.serving import Deployment, Tenant, serving
 from tests.waiting import until
 
@@ -92,5 +92,6 @@ class Watch:
                 self._running.restart_api()
             with self._operator.client() as client:
                 client.base_url = httpx.URL(self._running.url)
+                client.headers.update(HEADERS)
                 check(client, self._observatory, self._chance)
             time.sleep(_LOOK_EVERY)

@@ -1,13 +1,15 @@
 """Looking at one moment from two sides: what the API tells, and what a second connection finds, of one snapshot.
 
-The second connection exports its snapshot. The API's sessions of operators take it up, and `lockstep_now()` is the same
-instant for both: figures that tell how long something has waited can then be equal to the microsecond.
+The second connection exports its snapshot. The API's sessions of operators take it up in requests that ask for it, and
+`lockstep_now()` is the same instant for both: figures that tell how long something has waited can then be equal to the
+microsecond.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,9 +17,16 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dependencies import Resources
 from core.config import Settings
+
+HEADERS = {"X-Pinned": "1"}
+"""What asks to see the moment at hand."""
+
+_is_pinned: ContextVar[bool] = ContextVar("pinned", default=False)
 
 SCHEMA = """
     CREATE SCHEMA IF NOT EXISTS pinned;
@@ -44,6 +53,16 @@ class Moment:
         connection.exec_driver_sql("SELECT set_config('pinned.now', %s, true)", (self.now.isoformat(),))
 
 
+class _Pinning:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "x-pinned" in Headers(scope=scope):
+            _is_pinned.set(True)  # of this request's task
+        await self._app(scope, receive, send)
+
+
 class Observatory:
     """Makes moments of a deployment, one at a time, and has an API look at them."""
 
@@ -67,13 +86,16 @@ class Observatory:
                 self._moment = None
 
     def adapt(self, app: FastAPI) -> None:
-        """Have the operators' sessions of an API see the moment at hand, if there is one."""
+        """Have the operators' sessions of an API see the moment at hand where that is asked for."""
         engine = create_async_engine(self._settings.operator_dsn, isolation_level="REPEATABLE READ")
 
         @event.listens_for(engine.sync_engine, "begin")
         def take_up(connection: Connection) -> None:
-            if self._moment is not None:
+            if _is_pinned.get():
+                assert self._moment is not None
                 self._moment.take_up(connection)
+
+        app.add_middleware(_Pinning)
 
         resources: Resources = app.state.resources
         sessions: async_sessionmaker[Any] = async_sessionmaker(engine, expire_on_commit=False)
