@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import quote
 
 from fastapi import Request
@@ -14,6 +16,13 @@ from starlette.exceptions import HTTPException
 from core.errors import NotFound
 from core.files.models import File
 from core.storage.s3 import ObjectMissing, ObjectStore
+
+RESPONSES: Final[Mapping[int | str, dict[str, Any]]] = {
+    206: {"description": "The range of bytes asked for.", "content": {"*/*": {}}},
+    304: {"description": "The client has them already."},
+    416: {"description": "The range lies outside of what there is."},
+}
+"""What a route that serves bytes may answer besides 200."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from api.urls import Urls
 from core.config import Settings
 from core.db.transactions import Transactions, tenant_transactions
 from core.errors import Limit, RateLimited, Unauthenticated
+from core.files.decoding import Decoder
 from core.jobs.acceptance import SEEDS
 from core.jobs.submission import QueueLimits
 from core.members import passwords
@@ -46,7 +47,8 @@ class Resources:
     webhook_targets: TargetPolicy
     operator_engine: AsyncEngine
     operator_sessions: async_sessionmaker[AsyncSession]
-    decoders: CapacityLimiter  # pictures being decoded at once: each may take hundreds of megabytes
+    decoder: Decoder
+    decoders: CapacityLimiter  # pictures that it is given at once
     hashers: CapacityLimiter  # passwords being hashed at once: each takes 64 MiB
     signer: Signer
 

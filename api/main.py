@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -42,6 +43,7 @@ from api.urls import Urls
 from core.budgets.terms import Terms
 from core.config import Settings
 from core.db.engine import async_engine
+from core.files.decoding import PROCESSES, Decoder
 from core.jobs.submission import QueueLimits
 from core.release import release
 from core.signatures import Signer
@@ -72,7 +74,6 @@ _ROUTES = (
     health,
 )
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
-_DECODERS = 2
 _HASHERS = 2
 _OPERATORS_TIMEOUT = "2s"  # nobody who only looks may keep the queue from its work
 
@@ -122,7 +123,8 @@ def _resources(settings: Settings) -> Resources:
             terms=Terms(settings.tenant_max_jobs or None),
         ),
         webhook_targets=TargetPolicy.parse(settings.webhook_allow),
-        decoders=CapacityLimiter(_DECODERS),
+        decoder=Decoder(max_pixels=settings.max_picture_pixels),
+        decoders=CapacityLimiter(PROCESSES),
         hashers=CapacityLimiter(_HASHERS),
         signer=Signer(settings.url_secret.get_secret_value() if settings.url_secret else None),
         rates={
@@ -141,6 +143,7 @@ def _public_store(settings: Settings) -> ObjectStore | None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await anyio.to_thread.run_sync(app.state.resources.decoder.close)
     await app.state.resources.engine.dispose()
     await app.state.resources.operator_engine.dispose()
 

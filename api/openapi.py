@@ -34,8 +34,10 @@ Requests that make a job take an `Idempotency-Key`, as uploads and imports do; `
 the job has ended.
 """
 
+_OPEN = frozenset({"/healthz", "/readyz"})  # for whoever asks
 _REF = "#/components/schemas/{model}"
 _COMMON = {
+    "400": "The request cannot be read.",
     "401": "The API key or the session is missing or does not work.",
     "403": "The caller may not do this.",
     "429": "Too many requests in too short a time, or too many jobs.",
@@ -71,11 +73,12 @@ def _describe_problems(document: dict[str, Any]) -> None:
     schemas |= problem.pop("$defs")
     schemas["Problem"] = problem
     for path, operations in document["paths"].items():
-        if not path.startswith("/v1/"):
+        if path in _OPEN:
             continue
         for method, operation in operations.items():
-            described = dict(_COMMON)
-            if method != "get" or "{" in path:
+            declared = operation["responses"].items()
+            described = {status: told["description"] for status, told in declared if status >= "4"} | _COMMON
+            if method != "get" or "{" in path or _has_cursor(operation):
                 described["404"] = "No such thing belongs to the caller."
             if method != "get":
                 described["409"] = "The request contradicts the present state."
@@ -88,3 +91,8 @@ def _describe_problems(document: dict[str, Any]) -> None:
                     "description": description,
                     "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
                 }
+
+
+def _has_cursor(operation: dict[str, Any]) -> bool:
+    """Whether it goes on from a thing that may be gone."""
+    return any(parameter["name"] in {"after", "before"} for parameter in operation.get("parameters", ()))

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from api.dependencies import Resources
 from core.concepts import header
 from core.errors import TooLarge
-from core.files import pictures
+from core.files.decoding import Decoder
 from core.files.library import Upload
+from core.files.pictures import MEDIA_TYPE
 
 
 class SentFile(BaseModel):
@@ -39,19 +40,17 @@ def check_size(server: Resources, size_bytes: int, *, param: str) -> None:
 
 async def understood(server: Resources, purpose: str, data: bytes) -> Upload:
     """What is kept of the bytes; raises what the decoders raise."""
-    return await anyio.to_thread.run_sync(
-        partial(_READERS[purpose], data, server.settings.max_picture_pixels), limiter=server.decoders
-    )
+    return await anyio.to_thread.run_sync(partial(_READERS[purpose], server.decoder, data), limiter=server.decoders)
 
 
-def _picture(data: bytes, max_pixels: int) -> Upload:
-    picture = pictures.normalise(data, max_pixels=max_pixels)
-    return Upload("picture", picture.png, pictures.MEDIA_TYPE, picture.width, picture.height)
+def _picture(decoder: Decoder, data: bytes) -> Upload:
+    picture = decoder.normalise(data)
+    return Upload("picture", picture.png, MEDIA_TYPE, picture.width, picture.height)
 
 
-def _concept(data: bytes, _max_pixels: int) -> Upload:
+def _concept(_: Decoder, data: bytes) -> Upload:
     found = header.read_header(data)
     return Upload("concept_upload", data, header.MEDIA_TYPE, header=found.model_dump(mode="json"))
 
 
-_READERS: Mapping[str, Callable[[bytes, int], Upload]] = {"picture": _picture, "concept_upload": _concept}
+_READERS: Mapping[str, Callable[[Decoder, bytes], Upload]] = {"picture": _picture, "concept_upload": _concept}

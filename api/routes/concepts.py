@@ -99,7 +99,11 @@ async def list_versions(name_or_id: str, _: Reader, session: TenantSession, serv
 @router.get(
     "/{name_or_id}/content",
     response_class=Response,
-    responses={200: {"description": "The concept file (safetensors).", "content": {MEDIA_TYPE: {}}}},
+    responses={
+        200: {"description": "The concept file (safetensors).", "content": {MEDIA_TYPE: {}}},
+        409: {"description": "It has not been learned yet."},
+        **content.RESPONSES,
+    },
 )
 async def get_concept_content(
     name_or_id: str,

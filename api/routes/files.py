@@ -80,11 +80,7 @@ async def get_file(file_id: str, _: Reader, session: TenantSession, server: Serv
 @router.get(
     "/{file_id}/content",
     response_class=Response,
-    responses={
-        200: {"description": "The bytes.", "content": {"application/octet-stream": {}}},
-        206: {"description": "The range of bytes asked for."},
-        304: {"description": "The client has them already."},
-    },
+    responses={200: {"description": "The bytes.", "content": {"*/*": {}}}, **content.RESPONSES},
 )
 async def get_file_content(file_id: str, request: Request, transactions: ReadableFile, server: Server) -> Response:
     """Download a file's bytes, whole or one `Range`; `If-None-Match` with the `ETag` saves the transfer.

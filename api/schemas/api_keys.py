@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from api.schemas.common import RequestBody, Resource, Text, Time
+from api.schemas.common import GivenTime, RequestBody, Resource, Text, Time
 from core.tenants import models
 
 Scope = Literal["generate", "train", "distill", "read", "admin"]
@@ -20,7 +20,7 @@ class CreateApiKey(RequestBody):
 
     name: Annotated[Text, Field(min_length=1, max_length=200)] = Field(description="For people.")
     scopes: list[Scope] = Field(min_length=1, max_length=20, description="What it may do.")
-    expires_at: AwareDatetime | None = Field(default=None, description="From then on it works no more. Null: never.")
+    expires_at: GivenTime | None = Field(default=None, description="From then on it works no more. Null: never.")
     max_running: int | None = Field(
         default=None, ge=0, le=1_000_000, description="Most of its jobs at once. Null: as many as the tenant may run."
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from api.schemas.common import Reference, RequestBody, Resource
+from api.schemas.common import GivenTime, Reference, RequestBody, Resource
 from core.control.bulk import MOST_CANCELED, MOST_RETRIED, Dealt
 from core.jobs.states import JobKind
+
+GivenKind = Annotated[JobKind, Field(strict=False)]  # JSON has only strings for it
 
 
 class RetryJob(RequestBody):
@@ -16,10 +18,10 @@ class RetryJob(RequestBody):
 
 
 class _Filter(RequestBody):
-    kind: JobKind | None = Field(default=None, description="Only jobs of this kind.")
+    kind: GivenKind | None = Field(default=None, description="Only jobs of this kind.")
     model: Reference | None = Field(default=None, description="Only jobs of this model, by name or id.")
-    created_after: AwareDatetime | None = Field(default=None, description="Only jobs accepted then or later.")
-    created_before: AwareDatetime | None = Field(default=None, description="Only jobs accepted before.")
+    created_after: GivenTime | None = Field(default=None, description="Only jobs accepted then or later.")
+    created_before: GivenTime | None = Field(default=None, description="Only jobs accepted before.")
     dry_run: bool = Field(default=False, description="Change nothing, only say which jobs it would be.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 T = TypeVar("T")
 
@@ -17,9 +17,17 @@ def _storable(value: str) -> str:
     return value
 
 
+def _written(value: Any) -> Any:
+    """Refuse a number for a time: whether it counts seconds or milliseconds, only its sender knows."""
+    if isinstance(value, int | float):
+        raise ValueError("a time is written as in RFC 3339, such as 2026-01-31T12:00:00Z")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_storable)]
 ConceptReference = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+(-[a-z0-9]+)*|cpt_[a-z0-9]+)$", max_length=64)]
 Reference = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+GivenTime = Annotated[AwareDatetime, BeforeValidator(_written), Field(strict=False)]
 Time = Annotated[datetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
@@ -28,9 +36,9 @@ FilePurpose = Literal["picture", "output", "concept", "pairs", "preview", "stude
 
 
 class RequestBody(BaseModel):
-    """Base of what clients send: a field that is not known is an error, not a silent loss."""
+    """Base of what clients send: a field that is not known is an error, not a silent loss; `false` is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Resource(BaseModel):

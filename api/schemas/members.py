@@ -15,6 +15,7 @@ Email = Annotated[Text, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_leng
 Password = Annotated[SecretStr, Field(min_length=1, max_length=200)]
 NewPassword = Annotated[SecretStr, Field(min_length=SHORTEST, max_length=200)]
 Token = Annotated[Text, Field(min_length=1, max_length=200)]
+GivenRole = Annotated[Role, Field(strict=False)]  # JSON has only strings for it
 
 
 class SignIn(RequestBody):
@@ -58,7 +59,7 @@ class WhoAmI(Resource):
 class ChangeMember(RequestBody):
     """A member's new part."""
 
-    role: Role = Field(description="Only an owner who has signed in makes owners, or changes them.")
+    role: GivenRole = Field(description="Only an owner who has signed in makes owners, or changes them.")
 
 
 class Member(Resource):
@@ -87,7 +88,7 @@ class CreateInvitation(RequestBody):
     """Who is to become a member, and as what."""
 
     email: Email = Field(description="The address of the account that the invitation is for.")
-    role: Role = Field(default=Role.MEMBER, description="Only an owner who has signed in makes owners.")
+    role: GivenRole = Field(default=Role.MEMBER, description="Only an owner who has signed in makes owners.")
 
 
 class AcceptInvitation(RequestBody):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from api.schemas.common import RequestBody, Resource, Text, Time
+from api.schemas.common import GivenTime, RequestBody, Resource, Text, Time
 from core.webhooks import models
 from core.webhooks.models import WebhookAttempt, WebhookDelivery
 from core.webhooks.notices import DisabledReason
@@ -55,8 +55,8 @@ class RecoverDeliveries(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"since": "2026-11-21T09:30:00Z"}]})
 
-    since: AwareDatetime = Field(description="Those that happened at this time or later.")
-    until: AwareDatetime | None = Field(default=None, description="And before this one.")
+    since: GivenTime = Field(description="Those that happened at this time or later.")
+    until: GivenTime | None = Field(default=None, description="And before this one.")
 
 
 class WebhookEndpoint(Resource):

@@ -1,7 +1,7 @@
 """Checking a picture by its content, and making of it what is stored: an upright RGB PNG without metadata.
 
-Neither the name nor the declared type of an upload is looked at. Decoding blocks and may take hundreds of
-megabytes for the largest picture accepted: run it on a bounded number of threads.
+Neither the name nor the declared type of an upload is looked at. Decoding blocks and may take hundreds of megabytes for
+the largest picture accepted; what strangers send is decoded by `core.files.decoding`.
 """
 
 from __future__ import annotations

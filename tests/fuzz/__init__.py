@@ -1,0 +1,1 @@
+"""What strangers may send: requests that a generator thinks of, and damaged pictures."""
