@@ -49,6 +49,7 @@ from core.release import release
 from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.rates import RatePolicy
+from core.tracing import open_tracing
 from core.webhooks.target_policy import TargetPolicy
 
 _ROUTES = (
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.resources = _resources(settings)
+    app.state.tracing = open_tracing("api", settings.otlp_endpoint)
     errors.install(app, signing.told_to_people)
     openapi.install(app)
     for module in (*_ROUTES, signing, operations, customers):
@@ -99,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + _MULTIPART_OVERHEAD)
     app.add_middleware(PageHeaders)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, tracing=app.state.tracing)
     return app
 
 
@@ -146,6 +148,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(app.state.resources.decoder.close)
     await app.state.resources.engine.dispose()
     await app.state.resources.operator_engine.dispose()
+    await anyio.to_thread.run_sync(app.state.tracing.close)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -49,7 +49,7 @@ def run(attempt: Attempt) -> Callable[[], None] | None:
     for message in attempt.converse(request):
         match message:
             case Generated():
-                attempt.timings |= message.seconds
+                attempt.note_engines(message.seconds, message.parts)
                 return partial(_finish, attempt, message)
             case Stopped():
                 attempt.stop()
