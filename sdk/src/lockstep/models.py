@@ -344,6 +344,7 @@ class Limits(Resource):
     jobs: Cap
     tenant_max_running: int
     stored_bytes: Cap
+    open_uploads: Cap | None = None
     budgets: tuple[Budget, ...] = ()
 
 
