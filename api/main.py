@@ -13,7 +13,16 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
-from api.pages import customers, operations, signing
+from api.pages import (
+    customers,
+    operations,
+    signing,
+    studio,
+    studio_compare,
+    studio_concepts,
+    studio_gallery,
+    studio_jobs,
+)
 from api.pages.headers import PageHeaders
 from api.pages.rendering import STATIC_FOLDER, LastingFiles
 from api.routes import (
@@ -66,6 +75,7 @@ _ROUTES = (
     metrics,
     health,
 )
+_PAGES = (signing, operations, customers, studio, studio_jobs, studio_gallery, studio_concepts, studio_compare)
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
 _HASHERS = 2
@@ -87,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.resources = _resources(settings)
     errors.install(app, signing.told_to_people)
     openapi.install(app)
-    for module in (*_ROUTES, signing, operations, customers):
+    for module in (*_ROUTES, *_PAGES):
         app.include_router(module.router)
     app.mount("/static", LastingFiles(directory=STATIC_FOLDER))
     # The last one added is the outermost.
