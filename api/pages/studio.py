@@ -65,7 +65,8 @@ async def _dials(session: AsyncSession, asked: Fields) -> Values:
     known = await registry.by_name_and_id(session, named)
     concepts = [known[name] for name in named if name in known and known[name].name == name]
     facts = {model.id: facts_of(model) for model in await all_models(session)} if concepts else {}
-    dials = []
+    dials: list[Values] = []
+    ready: set[str] = set()
     for card in await showcase.cards_of(session, concepts):
         if card.version is None:
             continue
@@ -73,8 +74,8 @@ async def _dials(session: AsyncSession, asked: Fields) -> Values:
         lock = turned.get("key_lock") or card.version.key_lock
         own = card.version.gate_bias if lock == card.version.key_lock else None
         bias = turned.get("gate_bias") or own or facts[card.concept.model_id].gate_bias.get(lock, 0.5)
+        ready.add(card.concept.name)
         dials.append({"card": card, "lock": lock, "locks": locks_of(card.version.key_lock), "bias": bias})
-    ready = {dial["card"].concept.name for dial in dials}
     return {"dials": dials, "unknown": [name for name in named if name not in ready]}
 
 

@@ -37,16 +37,16 @@ document.addEventListener("click", (event) => {
 let keeping;
 
 function keep(form) {
-  clearTimeout(keeping);
-  keeping = setTimeout(() => {
-    const said = [...new FormData(form)].filter(([, value]) => typeof value === "string" && value !== "");
-    history.replaceState(null, "", `${form.dataset.address}?${new URLSearchParams(said)}`);
-  }, 200);
+  const said = [...new FormData(form)].filter(([, value]) => typeof value === "string" && value !== "");
+  const address = `${form.dataset.address}?${new URLSearchParams(said)}`;
+  if (address !== location.pathname + location.search) history.replaceState(null, "", address);
 }
 
 document.addEventListener("input", (event) => {
   const form = event.target.form;
-  if (form?.dataset.address) keep(form);
+  if (!form?.dataset.address) return;
+  clearTimeout(keeping);
+  keeping = setTimeout(keep, 200, form);
 });
 document.addEventListener("htmx:afterSettle", () => document.querySelectorAll("form[data-address]").forEach(keep));
 
