@@ -16,6 +16,7 @@ from api.middleware import BodyLimit, RequestContext
 from api.pages import (
     customers,
     operations,
+    reference,
     signing,
     studio,
     studio_compare,
@@ -75,7 +76,17 @@ _ROUTES = (
     metrics,
     health,
 )
-_PAGES = (signing, operations, customers, studio, studio_jobs, studio_gallery, studio_concepts, studio_compare)
+_PAGES = (
+    signing,
+    operations,
+    customers,
+    studio,
+    studio_jobs,
+    studio_gallery,
+    studio_concepts,
+    studio_compare,
+    reference,
+)
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _DECODERS = 2
 _HASHERS = 2
@@ -90,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=_lifespan,
-        docs_url="/docs",
+        docs_url=None,  # ours loads nothing from elsewhere
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )

@@ -236,3 +236,15 @@ def test_a_viewer_looks_only(open_studio: OpenStudio, acme: Tenant) -> None:
     visit.page.goto("/studio/concepts/tom")
     expect(visit.page.get_by_role("link", name="Download")).to_be_visible()
     expect(visit.page.get_by_role("button", name="Delete")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("window", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_the_reference_can_be_read_by_everybody_on_every_screen(
+    open_studio: OpenStudio, window: str, theme: str
+) -> None:
+    visit = open_studio(window, theme)
+    visit.page.goto("/docs#create_generation")
+    visit.page.locator("#create_generation summary").click()
+    expect(visit.page.get_by_text("Body: CreateGeneration")).to_be_visible()
+    assert visit.violations() == []
+    assert not visit.is_too_wide()
