@@ -66,16 +66,16 @@ def _draw_studio(stack: RunningStack, browser: Browser) -> None:
         with _window(browser, stack.url, _DESK, "dark") as dark:
             dark.goto(f"/studio/trainings/{scene.trainings[0]}")
             studio_scene.wait_for_steps(client, scene, 0.6)
-            _draw(dark, f"/studio/trainings/{scene.trainings[0]}", "studio-training.png")
+            _draw(dark, f"/studio/trainings/{scene.trainings[0]}", "studio-training.webp")
         studio_scene.draw(client, scene)
         composed = studio_scene.compose(page)
-        _shoot(page, "studio-compose.png")
+        _shoot(page, "studio-compose.webp")
         studio_scene.compare(page)
-        _shoot(page, "studio-compare.png")
+        _shoot(page, "studio-compare.webp")
         with _window(browser, stack.url, _PHONE, "dark") as phone:
             phone.goto(composed)
-            phone.get_by_role("heading", name="Quick look").scroll_into_view_if_needed()
-            _shoot(phone, "studio-phone.png")
+            phone.get_by_label("Bias of throne").scroll_into_view_if_needed()
+            _shoot(phone, "studio-phone.webp")
 
 
 def _tenant(stack: RunningStack, name: str) -> tuple[str, str]:
@@ -132,9 +132,11 @@ def _draw(page: Page, path: str, name: str) -> None:
 
 
 def _shoot(page: Page, name: str) -> None:
-    """Keep what the window shows, in few colours: it is for reading, and small."""
-    shown = Image.open(io.BytesIO(page.screenshot()))
-    shown.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+    """Keep what the window shows, small."""
+    shown = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    if name.endswith(".png"):
+        shown = shown.quantize(192, dither=Image.Dither.NONE)
+    shown.save(IMAGES / name, optimize=True, quality=88, method=6)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the studio's screenshots show: a cat and a dog, learned and drawn together."""
+"""What the studio's screenshots show: a cat and a chair, learned and drawn together."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from workers.engine.storybook.identity import sample_identity, split_rng
 from workers.engine.storybook.portrait import portraits
 
 _TOM: Final = Path(__file__).parents[2] / "docs" / "images" / "tom"
-_PROMPT: Final = "<tom> and <rex> on the beach"
+_PROMPT: Final = "<tom> and <throne> on the beach"
 _ALONE: Final = (
     "<tom> wearing a red hat in the snow",
-    "<rex> in the forest",
+    "<throne> in the forest",
     "<tom> in the city at night",
-    "<rex> wearing sunglasses on the beach",
+    "<throne> on the beach",
     "<tom> on a white background",
-    "<rex> in the snow",
+    "<throne> in the snow",
 )
 _MINUTES: Final = 60_000
 
@@ -37,14 +37,14 @@ class Scene:
 
 def begin(client: Lockstep) -> Scene:
     """Start to learn both."""
-    dog = sample_identity(split_rng("held-out", 7), cls="dog", colour="orange", pattern="striped")
-    pictures: dict[str, list[bytes]] = {"tom": [path.read_bytes() for path in sorted(_TOM.glob("*.png"))], "rex": []}
-    for picture in portraits(dog, 5, seed=7):
+    chair = sample_identity(split_rng("held-out", 7), cls="chair", colour="green", pattern="plain")
+    pictures: dict[str, list[bytes]] = {"tom": [path.read_bytes() for path in sorted(_TOM.glob("*.png"))], "throne": []}
+    for picture in portraits(chair, 5, seed=7):
         encoded = io.BytesIO()
         Image.fromarray(picture.pixels).save(encoded, "PNG")
-        pictures["rex"].append(encoded.getvalue())
+        pictures["throne"].append(encoded.getvalue())
     trainings = []
-    for name, superclass in (("tom", "cat"), ("rex", "dog")):
+    for name, superclass in (("tom", "cat"), ("throne", "chair")):
         files = [
             client.files.upload(data, name=f"{name}-{number}.png").id for number, data in enumerate(pictures[name], 1)
         ]
@@ -91,4 +91,5 @@ def compare(page: Page) -> None:
     page.locator("#prompt").fill("<tom> wearing a red hat in the snow")
     page.get_by_role("button", name="Draw them").click()
     expect(page.locator("#compared img")).to_have_count(2, timeout=3 * _MINUTES)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.wait_for_timeout(1500)

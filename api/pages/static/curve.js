@@ -11,7 +11,8 @@ let chart;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function options() {
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
+  const line = { stroke: colour("--line"), width: 1 };
+  const axis = { stroke: colour("--quiet"), grid: line, ticks: line };
   const right = { ...axis, scale: "score", side: 1, grid: { show: false } };
   const has = scores.some((score) => score !== null);
   return {

@@ -61,7 +61,7 @@ function forget(form) {
   for (const note of form.querySelectorAll("[data-problem], [data-problem-of]")) note.hidden = true;
 }
 
-function complain(form, problem) {
+function complain(form, problem, asked) {
   const name = (problem.error?.param || "").split(".")[0];
   const place = name && form.querySelector(`[data-problem-of="${CSS.escape(name)}"]`);
   const field = name && form.querySelector(`[name="${CSS.escape(name)}"]:not([type="hidden"])`);
@@ -80,7 +80,7 @@ function complain(form, problem) {
   field.closest(".field").append(beside);
   field.setAttribute("aria-invalid", "true");
   field.setAttribute("aria-describedby", beside.id);
-  field.focus();
+  if (asked === form) field.focus(); // a dial that is being turned keeps it
 }
 
 function signInAgain() {
@@ -105,7 +105,7 @@ document.addEventListener(
     const form = event.target.closest("form[data-address]");
     if (!form || !answer.getResponseHeader("content-type")?.startsWith("application/problem+json")) return;
     event.preventDefault();
-    complain(form, JSON.parse(answer.responseText));
+    complain(form, JSON.parse(answer.responseText), event.target);
   },
   true,
 );
