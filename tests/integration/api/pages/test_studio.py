@@ -108,7 +108,7 @@ def test_a_draft_is_drawn_in_one_step_and_cancels_the_one_before_it(acme: Tenant
     assert (asked["model"], asked["steps"], asked["n"], asked["seed"]) == ("swift", 1, 1, 3)
     jobs = {job_id: acme.http.get(f"/v1/jobs/{job_id}").json() for job_id in (first, second)}
     assert [jobs[job_id]["state"] for job_id in (first, second)] == ["canceled", "queued"]
-    assert jobs[second]["priority"] == "high"
+    assert (jobs[second]["priority"], jobs[second]["draft"]) == ("high", True)
     assert jobs[second]["deadline_at"] is not None
 
 
