@@ -60,7 +60,7 @@ class Group:
     """The routes of one tag."""
 
     name: str
-    told: str
+    told: Markup
     operations: Sequence[Operation]
 
 
@@ -98,7 +98,7 @@ def groups(document: Schema) -> Iterator[Group]:
             for method in _METHODS
             if method in operations and tag["name"] in operations[method].get("tags", ())
         ]
-        yield Group(tag["name"], tag["description"], found)
+        yield Group(tag["name"], marked(tag["description"]), found)
 
 
 def shapes(document: Schema) -> Iterator[Shape]:

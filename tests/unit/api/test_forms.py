@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
 from api.errors import makes_job
 from api.pages.forms import as_generation, as_training, dials_of
@@ -51,7 +51,12 @@ def test_what_is_wrong_is_told_as_of_a_body():
 
 
 def test_a_training_has_every_picture_and_mirrors_them_if_that_is_ticked():
-    fields = [("concept", "tom"), ("superclass", "cat"), ("images", "file_1"), ("images", "file_2")]
+    fields: list[tuple[str, str | UploadFile]] = [
+        ("concept", "tom"),
+        ("superclass", "cat"),
+        ("images", "file_1"),
+        ("images", "file_2"),
+    ]
     request = as_training(FormData(fields))
     assert (request.images, request.flip) == (["file_1", "file_2"], False)
     assert as_training(FormData([*fields, ("flip", "yes")])).flip
