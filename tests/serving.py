@@ -182,7 +182,8 @@ class Deployment:
         for number in range(params.n):
             data = picture_bytes(format=params.file.format)
             name = f"{number}.{params.file.format}"
-            made = self._product(session, job, "output", name, data, media_type=params.file.media_type)
+            purpose = "preview" if params.draft else "output"
+            made = self._product(session, job, purpose, name, data, media_type=params.file.media_type)
             image = {"file_id": made.file_id, "seed": params.seed_of(number), "width": 64, "height": 64}
             images.append(image | params.swept(number))
         return {"images": images}

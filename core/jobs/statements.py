@@ -259,6 +259,17 @@ def job_by_id(job_id: str) -> Select[Job]:
     return select(Job).where(Job.id == job_id)
 
 
+def jobs_by_ids(ids: Iterable[str]) -> Select[Job]:
+    """Those of these jobs that the session's tenant has."""
+    return select(Job).where(Job.id.in_(list(ids)))
+
+
+def live_trainings(*, limit: int) -> Select[Job]:
+    """The tenant's trainings that have not ended, the latest first."""
+    going_on = Job.kind == "training", Job.state.in_(("queued", "running"))
+    return select(Job).where(*going_on).order_by(Job.id.desc()).limit(limit)
+
+
 def jobs_page(
     *,
     kind: str | None,
