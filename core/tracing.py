@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _FORM: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_PATIENCE: Final = 3.0  # seconds for a batch of spans, retries included: a process that ends waits for no longer
 _LENGTH: Final = 55  # what a later version adds behind it is left out
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -144,7 +145,8 @@ def open_tracing(service: str, endpoint: str | None) -> Tracing:
         return OFF
     named = {"service.namespace": "lockstep", "service.name": f"lockstep-{service}", "service.version": release()}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
+    exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=_PATIENCE)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracing(provider)
 
 

@@ -14,8 +14,8 @@ from tests.stack import TestServers, run_servers
 
 
 def pytest_configure() -> None:
-    """Forget the deployment that the shell may point at: tests run on their own servers only."""
-    for name in [name for name in os.environ if name.startswith("LOCKSTEP_")]:
+    """Forget the deployment and the collector that the shell may point at: tests run on their own servers only."""
+    for name in [name for name in os.environ if name.startswith(("LOCKSTEP_", "OTEL_"))]:
         del os.environ[name]
 
 

@@ -103,7 +103,8 @@ async def submit(
         deadline_at=None if limits.cancel_after is None else entry.now + limits.cancel_after,
         created_at=entry.now,
     )
-    bind_contextvars(job_id=job_id)  # the request's lines tell it
+    if parent_id is None:
+        bind_contextvars(job_id=job_id)  # the request's lines tell it
     session.add(job)
     await session.flush()
     if isinstance(params, GenerationParams):

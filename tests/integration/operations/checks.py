@@ -89,8 +89,7 @@ def check_workers(client: httpx.Client, now: Connection) -> None:
         assert {name: row[name] for name in shown} == {name: worker[name] for name in shown}
     cells = [[f"{row['host']} {row['pid']}", *device_cells(row)] for row in known]
     page = Page.read(client.get("/admin/workers"))
-    written = [[row[0].removesuffix(f" {POOL}"), *row[3:7]] for row in page.rows("Workers")]
-    assert written == cells[:_SHOWN]
+    assert [[row[0].removesuffix(f" {POOL}"), *row[3:7]] for row in page.rows("Workers")] == cells[:_SHOWN]
     page = Page.read(client.get(f"/admin/pools/{POOL}"))
     assert [[row[0], *row[3:7]] for row in page.rows("Workers")] == cells[:_SHOWN]
 

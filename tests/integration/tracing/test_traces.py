@@ -12,6 +12,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from core.tracing import checked
+from tests.integration.tracing.conftest import Traced
 from tests.integration.webhooks.receiver import Receiver, receiving
 from tests.tracing.collector import Span, Trace
 
@@ -107,6 +108,14 @@ async def test_an_attempt_that_fails_is_marked_and_says_why(traced, collector):
     (attempt,) = [span for span in collector.spans if span.name == "generation attempt"]
     assert attempt.is_error
     assert collector.of(attempt.trace_id).names_under(attempt)[0] == "claim"
+
+
+async def test_a_collector_that_is_away_costs_spans_and_nothing_else(deployment, child):
+    traced = Traced(deployment, child, "http://127.0.0.1:9")
+    with traced.api() as api:
+        job = submit(api)
+    traced.work()
+    assert deployment.job(job["id"]).state == "succeeded"
 
 
 async def test_without_a_collector_nothing_is_traced_but_a_clients_trace_is_passed_on(untraced):
