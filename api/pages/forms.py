@@ -57,6 +57,6 @@ def _said(fields: Fields, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _validated(kind: type[B], asked: Mapping[str, Any]) -> B:
     try:
-        return kind.model_validate(asked, strict=False)  # a form has only text
+        return kind.model_validate(asked, strict=False)  # a form has only strings
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error

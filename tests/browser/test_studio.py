@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from core.jobs.states import JobStage
 from core.members.roles import Role
@@ -45,6 +46,12 @@ def jobs_of(tenant: Tenant) -> list[dict[str, object]]:
     """A tenant's jobs, the latest first."""
     jobs: list[dict[str, object]] = tenant.http.get("/v1/jobs").json()["data"]
     return jobs
+
+
+def generations_of(tenant: Tenant) -> list[dict[str, Any]]:
+    """A tenant's generations, the latest first."""
+    found: list[dict[str, Any]] = tenant.http.get("/v1/generations").json()["data"]
+    return found
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -140,6 +147,34 @@ def test_a_dial_that_moves_redraws_one_picture_and_cancels_what_came_before(stud
     studio.page.reload()
     expect(studio.page.get_by_role("img", name="Quick look")).to_be_visible()
     expect(bias).to_have_value("0.35")
+
+
+def test_a_dial_that_moves_before_the_server_has_answered_leaves_one_picture_wanted(
+    studio: Visit, acme: Tenant
+) -> None:
+    acme.trained("tom")
+    acme.distilled("swift", teacher="storybook")
+    studio.page.goto("/studio?prompt=%3Ctom%3E&seed=7")
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    studio.page.route("**/studio/drafts", hold_the_first)
+    for value in ("0.30", "0.40", "0.50"):  # all while the first is on its way
+        studio.page.get_by_label("Bias of tom").fill(value)
+        studio.page.wait_for_timeout(400)
+    held[0].continue_()
+    for _ in range(50):  # the browser's requests pass through here, so that waiting must let it speak
+        studio.page.wait_for_timeout(100)
+        if len(generations_of(acme)) > 1:
+            break
+    last, before = generations_of(acme)
+    assert [job["state"] for job in (last, before)] == ["queued", "canceled"]
+    assert last["params"]["concepts"][0]["gate_bias"] == 0.5
 
 
 def test_concepts_are_put_into_the_prompt_by_keyboard(studio: Visit, acme: Tenant) -> None:
