@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from structlog.contextvars import bind_contextvars
 
 from api.cookies import SESSION_COOKIE, check_origin
 from api.errors import makes_job
@@ -30,6 +31,7 @@ from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.authentication import Caller, authenticate
 from core.tenants.rates import PolicyName, RatePolicy, whole_seconds
+from core.tracing import stage
 from core.webhooks.target_policy import TargetPolicy
 
 
@@ -97,15 +99,22 @@ async def identify_caller(
     """Who calls, by a key or a session; raises Unauthenticated and RateLimited."""
     if sent is None and token is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
-    async with server.looking() as connection:  # what a refused request took of its rate stays taken
-        if sent is not None:
-            caller = await authenticate(connection, sent.credentials, server.rate_of(request))
-        else:
-            assert token is not None
-            check_origin(request, server.urls)
-            caller = await resume(connection, token, server.rate_of(request))
+    with stage("authenticate"):
+        caller = await _known(request, server, sent, token)
+    bind_contextvars(tenant_id=caller.tenant_id)
     _check_rate(request, caller)
     return caller
+
+
+async def _known(
+    request: Request, server: Resources, sent: HTTPAuthorizationCredentials | None, token: str | None
+) -> Caller:
+    async with server.looking() as connection:  # what a refused request took of its rate stays taken
+        if sent is not None:
+            return await authenticate(connection, sent.credentials, server.rate_of(request))
+        assert token is not None
+        check_origin(request, server.urls)
+        return await resume(connection, token, server.rate_of(request))
 
 
 def _check_rate(request: Request, caller: Caller) -> None:

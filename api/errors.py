@@ -110,7 +110,17 @@ JOB_CREATING = frozenset(
         "/v1/jobs/retry",
     }
 )
-_JOB_CREATING = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", path) for path in sorted(JOB_CREATING)))
+# The studio's forms that do the same.
+_BY_FORMS = frozenset(
+    {
+        "/studio/drafts",
+        "/studio/generations",
+        "/studio/comparisons",
+        "/studio/trainings",
+        "/studio/pictures/{file_id}/reproduce",
+    }
+)
+_JOB_CREATING = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", path) for path in sorted(JOB_CREATING | _BY_FORMS)))
 
 
 def makes_job(method: str, path: str) -> bool:

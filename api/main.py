@@ -14,7 +14,17 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from api import errors, openapi
 from api.dependencies import Resources
 from api.middleware import BodyLimit, RequestContext
-from api.pages import customers, operations, signing
+from api.pages import (
+    customers,
+    operations,
+    reference,
+    signing,
+    studio,
+    studio_compare,
+    studio_concepts,
+    studio_gallery,
+    studio_jobs,
+)
 from api.pages.headers import PageHeaders
 from api.pages.rendering import STATIC_FOLDER, LastingFiles
 from api.routes import (
@@ -49,6 +59,7 @@ from core.release import release
 from core.signatures import Signer
 from core.storage.s3 import ObjectStore
 from core.tenants.rates import RatePolicy
+from core.tracing import open_tracing
 from core.webhooks.target_policy import TargetPolicy
 
 _ROUTES = (
@@ -73,6 +84,17 @@ _ROUTES = (
     metrics,
     health,
 )
+_PAGES = (
+    signing,
+    operations,
+    customers,
+    studio,
+    studio_jobs,
+    studio_gallery,
+    studio_concepts,
+    studio_compare,
+    reference,
+)
 _MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 _HASHERS = 2
 _OPERATORS_TIMEOUT = "2s"  # nobody who only looks may keep the queue from its work
@@ -86,20 +108,21 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=_lifespan,
-        docs_url="/docs",
+        docs_url=None,  # ours loads nothing from elsewhere
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.resources = _resources(settings)
+    app.state.tracing = open_tracing("api", settings.otlp_endpoint)
     errors.install(app, signing.told_to_people)
     openapi.install(app)
-    for module in (*_ROUTES, signing, operations, customers):
+    for module in (*_ROUTES, *_PAGES):
         app.include_router(module.router)
     app.mount("/static", LastingFiles(directory=STATIC_FOLDER))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + _MULTIPART_OVERHEAD)
     app.add_middleware(PageHeaders)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, tracing=app.state.tracing)
     return app
 
 
@@ -146,6 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(app.state.resources.decoder.close)
     await app.state.resources.engine.dispose()
     await app.state.resources.operator_engine.dispose()
+    await anyio.to_thread.run_sync(app.state.tracing.close)
 
 
 def _operation_id(route: APIRoute) -> str:

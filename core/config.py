@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 
@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 class Settings(BaseSettings):
     """What one deployment is configured with."""
 
-    model_config = SettingsConfigDict(env_prefix="LOCKSTEP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LOCKSTEP_", frozen=True, extra="ignore", populate_by_name=True)
 
     database_url: str = Field(
         default="postgresql+psycopg://lockstep_owner@127.0.0.1/lockstep",
@@ -64,8 +64,18 @@ class Settings(BaseSettings):
         min_length=32,
         description="Signs addresses that need no key, the same in every process of the API. Unset: none are signed.",
     )
+    internal_url: str | None = Field(
+        default=None,
+        description="How the deployment itself reaches the API, for its self test. Unset: as clients do.",
+    )
     session_days: float = Field(default=7.0, gt=0, le=365, description="How long somebody who signs in stays so.")
     data_dir: Path = Field(default=Path(".lockstep"), description="Where the embedded servers and logs live.")
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("LOCKSTEP_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Where traces are sent by OTLP over HTTP, without `/v1/traces`. Unset: nothing is traced.",
+    )
 
     pool: str = Field(default="gpu", description="The pool a worker serves and new jobs go to.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -24,6 +24,7 @@ IdKind = Literal[
     "req",
     "aud",
     "quo",
+    "tst",
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from core.storage import keys
 from core.storage.s3 import ObjectStore
 from core.tenants.provisioning import create_tenant, set_safety
 from core.tenants.safety import SafetyPolicy
+from core.tracing import OFF, Tracing
 from tests.engine.tiny import build_tiny_pipeline
 from tests.waiting import until
 from workers.attempt import PATIENCE, Patience
@@ -77,7 +78,9 @@ class Deployment:
             yield session
         owner.dispose()
 
-    def supervisor(self, *, child: GpuChild | None = None, patience: Patience = PATIENCE) -> Supervisor:
+    def supervisor(
+        self, *, child: GpuChild | None = None, patience: Patience = PATIENCE, tracing: Tracing = OFF
+    ) -> Supervisor:
         return Supervisor(
             sessions=self.sessions,
             store=self.store,
@@ -88,6 +91,7 @@ class Deployment:
             batch_size=8,
             cohort_size=4,
             patience=patience,
+            tracing=tracing,
         )
 
     async def generate(self, **changes: Any) -> str:

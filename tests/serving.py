@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
@@ -181,7 +182,8 @@ class Deployment:
         for number in range(params.n):
             data = picture_bytes(format=params.file.format)
             name = f"{number}.{params.file.format}"
-            made = self._product(session, job, "output", name, data, media_type=params.file.media_type)
+            purpose = "preview" if params.draft else "output"
+            made = self._product(session, job, purpose, name, data, media_type=params.file.media_type)
             image = {"file_id": made.file_id, "seed": params.seed_of(number), "width": 64, "height": 64}
             images.append(image | params.swept(number))
         return {"images": images}
@@ -282,11 +284,14 @@ def picture_bytes(size: tuple[int, int] = (32, 24), colour: str = "orange", **sa
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The API on a free port, in a thread; yields its URL."""
+def serving(settings: Settings, *, adapt: Callable[[FastAPI], None] | None = None) -> Iterator[str]:
+    """The API on a free port, in a thread, adapted if need be; yields its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     settings = settings.model_copy(update={"port": listener.getsockname()[1], "pool": POOL})
-    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    app = create_app(settings)
+    if adapt is not None:
+        adapt(app)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     is_first = not structlog.is_configured()
     if is_first:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,11 +29,13 @@ from core.storage.s3 import ObjectStore
 from workers.gpu_child import Child, ChildLost
 from workers.leases import LeaseKeeper
 from workers.protocol import Generate, LastWord, Loading, Progress, Ready, Stop, ToParent, Train, Warm, Work
+from workers.spans import Part
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_ENGINE = "engine"  # the part of an attempt that is a conversation with it
 _LISTEN_SECONDS = 0.2
 _REPORT_SECONDS = 0.5  # progress of a job is told at most this often
 _RETRY_SECONDS = 2.0  # between tries to store or commit what is finished
@@ -77,6 +79,8 @@ class Attempt:
     patience: Patience = PATIENCE
     checkpoints: dict[str, str] = field(default_factory=dict)  # by job: the key of what the next attempt goes on from
     timings: dict[str, float] = field(default_factory=dict)  # seconds of each part of the work
+    parts: list[Part] = field(default_factory=list)  # when each was
+    errors: dict[str, str] = field(default_factory=dict)  # by job: the code of what ended it
     asked_of: tuple[str, str | None] | None = None  # the model, as the engine calls it
     warm: tuple[tuple[str, str | None], ...] = ()  # what the engine last said it holds (`protocol.Warm`)
     _began_at: float = field(default_factory=time.monotonic)
@@ -111,6 +115,13 @@ class Attempt:
         ours, EngineStuck when it does not stop for that, and ChildLost, also for an engine that is silent for too long
         or answers something else.
         """
+        began_at = time.time()
+        try:
+            yield from self._heard(request)
+        finally:
+            self.parts.append(Part(_ENGINE, began_at, time.time()))
+
+    def _heard(self, request: Work) -> Iterator[ToParent]:
         self.asked_of = (request.model, request.student if isinstance(request, Generate) else None)
         self.child.send(request)
         parts = self._parts(request)
@@ -254,11 +265,17 @@ class Attempt:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add a block's seconds to the timings."""
-        started = time.monotonic()
+        started, began_at = time.monotonic(), time.time()
         try:
             yield
         finally:
             self.timings[part] = self.timings.get(part, 0.0) + time.monotonic() - started
+            self.parts.append(Part(part, began_at, time.time()))
+
+    def note_engines(self, seconds: Mapping[str, float], parts: Iterable[tuple[str, float, float]]) -> None:
+        """Take down what the engine tells of its part of the work."""
+        self.timings |= seconds
+        self.parts += [Part(name, began_at, began_at + took, within=_ENGINE) for name, began_at, took in parts]
 
     def persist(self, work: Callable[[], T]) -> T:
         """Do ``work`` (an upload), waiting out a store that does not answer while the result is ours and wanted.
@@ -283,6 +300,7 @@ class Attempt:
 
         When a commit's answer is lost, the tokens tell whether it happened: writing again finds no row of ours.
         """
+        began_at = time.time()
         while True:
             try:
                 with self.sessions.begin() as session:
@@ -293,6 +311,7 @@ class Attempt:
                     raise LeaseLost from error
                 time.sleep(_RETRY_SECONDS)
             else:
+                self.parts.append(Part("finish", began_at, time.time()))
                 self.gpu_seconds()  # up to now they took part
                 self._ended |= done
                 self.keeper.release(done)
@@ -300,6 +319,7 @@ class Attempt:
 
     def end(self, job: ClaimedJob, error: JobError) -> None:
         """End one job that failed: back to the queue when another attempt may help, else failed for good."""
+        self.errors[job.id] = error.code
         delay = backoff(error, attempt=job.attempt, max_attempts=job.max_attempts, jitter=self.jitter)
 
         def write(session: Session) -> set[str]:

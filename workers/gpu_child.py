@@ -66,6 +66,7 @@ class GpuChild:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self.device_name: str | None = None
+        self.gpu: str | None = None  # the id that the engine's GPU has in every process
 
     def ensure_running(self) -> None:
         """Start the child unless it runs; returns when it is ready for work. Raises ChildLost if it never is."""
@@ -85,7 +86,7 @@ class GpuChild:
         if not isinstance(ready, Ready):
             self.kill()
             raise ChildLost(f"The engine did not come up: {ready!r}.")
-        self.device_name = ready.device_name
+        self.device_name, self.gpu = ready.device_name, ready.gpu
 
     @property
     def pid(self) -> int | None:

@@ -149,6 +149,7 @@ class Ready:
 
     device: str  # "cpu", "cuda:0"
     device_name: str
+    gpu: str | None = None  # the id that the GPU has in every process
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,7 @@ class Generated:
     outputs: tuple[GeneratedImage, ...]
     failures: tuple[ItemFailure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each part of the work
+    parts: tuple[tuple[str, float, float], ...] = ()  # each with the Unix time when it began, and its seconds
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from core.config import Settings
 from core.db.engine import sync_engine
 from core.logging import configure_logging
 from core.storage.s3 import ObjectStore
+from core.tracing import open_tracing
 from workers.celery_app import SERVE, create_app, queue_name
 from workers.gpu_child import GpuChild
 from workers.supervisor import Supervisor
@@ -44,6 +45,7 @@ def create_supervisor(settings: Settings) -> Supervisor:
         heartbeat=settings.heartbeat,
         batch_size=settings.batch_size,
         cohort_size=settings.cohort_size,
+        tracing=open_tracing("worker", settings.otlp_endpoint),
     )
 
 

@@ -31,11 +31,14 @@ from core.jobs.execution import ClaimedJob
 from core.jobs.retry import JobError
 from core.jobs.states import JobKind
 from core.storage.s3 import ObjectStore
+from core.tracing import OFF, Tracing, trace_id
 from workers.attempt import PATIENCE, Attempt, EngineStuck, LeaseLost, Patience
 from workers.gpu_child import ChildLost, GpuChild
 from workers.handlers import distillation, generation, teacher_pairs, training
 from workers.inputs import InputMissing
 from workers.leases import LeaseKeeper
+from workers.spans import Part, Told, tell
+from workers.vitals import VitalsReader
 
 log = structlog.get_logger()
 
@@ -66,6 +69,7 @@ class Supervisor:
         batch_size: int,
         cohort_size: int,
         patience: Patience = PATIENCE,
+        tracing: Tracing = OFF,
     ) -> None:
         self._sessions = sessions
         self._store = store
@@ -76,6 +80,8 @@ class Supervisor:
         self._batch_size = batch_size
         self._cohort_size = cohort_size
         self._patience = patience
+        self._tracing = tracing
+        self._claimed_part = Part("claim", 0.0, 0.0)
         self._warm: frozenset[str] = frozenset()
         self._model_ids: dict[tuple[str, str | None], str] = {}  # by what the engine calls a model
         self._rest = ThreadPoolExecutor(1, thread_name_prefix="rest")
@@ -83,6 +89,7 @@ class Supervisor:
         self._state = "starting"
         self._draining = threading.Event()
         self._folder = _scratch_folder()
+        self._vitals = VitalsReader(lambda: child.gpu)
         self._pulse = threading.Thread(target=self._beat_until_drained, name="pulse", daemon=True)
         with sessions.begin() as session:
             self.worker_id = workers.register(session, pool=pool, host=socket.gethostname(), pid=os.getpid())
@@ -90,6 +97,7 @@ class Supervisor:
     def start(self) -> None:
         """Bring the engine up and say that the worker is there."""
         self._child.ensure_running()
+        self._vitals.start()
         self._become("idle")
         self._pulse.start()
         log.info("worker.ready", worker=self.worker_id, pool=self._pool, device=self._child.device_name)
@@ -119,8 +127,10 @@ class Supervisor:
         self.drain()
         self._finish_unfinished()
         self._rest.shutdown()
+        self._vitals.close()
         self._child.close()
         self._become("stopped")
+        self._tracing.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _may_claim(self, until: float) -> bool:
@@ -135,8 +145,9 @@ class Supervisor:
         return True
 
     def _claim(self) -> list[ClaimedJob]:
+        began_at = time.time()
         with self._sessions.begin() as session:
-            return execution.claim(
+            jobs = execution.claim(
                 session,
                 pool=self._pool,
                 worker_id=self.worker_id,
@@ -145,10 +156,13 @@ class Supervisor:
                 cohort=self._cohort_size,
                 lease=self._lease,
             )
+        self._claimed_part = Part("claim", began_at, time.time())
+        return jobs
 
     def _run(self, jobs: Sequence[ClaimedJob]) -> None:
         """Have a batch computed, whatever comes of it, and see to the rest of it: now or beside the next one."""
-        log.info("batch.started", kind=jobs[0].params.kind, jobs=[job.id for job in jobs])
+        for job in jobs:
+            log.info("attempt.started", **_names(job), kind=job.params.kind, batch=len(jobs))
         with ExitStack() as held:
             scratch = held.enter_context(tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True))
             keeper = held.enter_context(LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat))
@@ -161,7 +175,9 @@ class Supervisor:
                 scratch=Path(scratch),
                 is_draining=self._draining.is_set,
                 patience=self._patience,
+                parts=[self._claimed_part],
             )
+            held.callback(self._tell, attempt)
             rest = self._compute(attempt)
             if rest is None:
                 return
@@ -185,6 +201,16 @@ class Supervisor:
                 rest()
         except Exception:  # its jobs come back when their leases run out; the next batch must not pay for it
             log.exception("batch.unfinished", jobs=[job.id for job in attempt.jobs])
+
+    def _tell(self, attempt: Attempt) -> None:
+        """Say that an attempt is over, in the log and in the traces of its jobs."""
+        ended_at = time.time()
+        told = Told(self.worker_id, self._pool, len(attempt.jobs))
+        for job in attempt.jobs:
+            error = attempt.errors.get(job.id)
+            log.info("attempt.ended", **_names(job), error=error)
+            if self._tracing.is_on:
+                tell(self._tracing, told, job, attempt.parts, ended_at=ended_at, error=error)
 
     def _finish_unfinished(self) -> None:
         """Wait for the rest of the batch before."""
@@ -252,6 +278,7 @@ class Supervisor:
                     state=self._state,
                     device=self._child.device_name,
                     warm_models=self._warm,
+                    vitals=self._vitals.latest,
                 )
         except SQLAlchemyError as error:
             log.warning("heartbeat.failed", error=str(error))
@@ -259,6 +286,13 @@ class Supervisor:
     def _beat_until_drained(self) -> None:
         while not self._draining.wait(_PULSE_SECONDS):
             self._beat()
+
+
+def _names(job: ClaimedJob) -> dict[str, str | int | None]:
+    """What every line about an attempt tells."""
+    return {
+        "job_id": job.id, "tenant_id": job.tenant_id, "trace_id": trace_id(job.traceparent), "attempt": job.attempt
+    }  # fmt: skip
 
 
 def _scratch_folder() -> Path:

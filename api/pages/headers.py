@@ -29,20 +29,14 @@ HEADERS: Final = {
 }
 
 
-_NOT_OURS: Final = "/docs"  # the API's description, as the framework shows it
-
-
 class PageHeaders:
-    """Adds them to every HTML answer of ours; what an application's other answers say stays as it is."""
+    """Adds them to every HTML answer; what other answers say stays as it is."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope.get("path", "").startswith(_NOT_OURS):
-            await self._app(scope, receive, send)
-            return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -15,28 +15,35 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from api.pages.rendering import rendered
 
 EVENT: Final = "changed"
+OVER: Final = "over"  # nothing more will change
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _PING_AFTER: Final = 15.0  # seconds of silence, after which proxies may think that nobody is there
 _OPEN_FOR: Final = 600.0  # seconds: then the browser connects again, and shows whether it still may
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def live(request: Request, template: str, read: Callable[[], Awaitable[dict[str, Any]]]) -> StreamingResponse:
-    """Stream a part of a page; ``read`` looks up what it shows, in a transaction of its own."""
-    return StreamingResponse(_parts(request, template, read), headers=_HEADERS)
+Read = Callable[[], Awaitable[dict[str, Any]]]
+"""Looks up what a part shows, in a transaction of its own; `is_over` among it says that nothing more will change."""
 
 
-async def _parts(
-    request: Request, template: str, read: Callable[[], Awaitable[dict[str, Any]]]
-) -> AsyncIterator[bytes]:
+def live(request: Request, template: str, read: Read, *, every: timedelta = _LOOK_EVERY) -> StreamingResponse:
+    """Stream a part of a page."""
+    return StreamingResponse(_parts(request, template, read, every), headers=_HEADERS)
+
+
+async def _parts(request: Request, template: str, read: Read, every: timedelta) -> AsyncIterator[bytes]:
     until = time.monotonic() + _OPEN_FOR
     last, spoke = "", time.monotonic()
     while time.monotonic() < until:
-        part = rendered(request, template, **await read())
+        values = await read()
+        part = rendered(request, template, **values)
         if part != last:
             last, spoke = part, time.monotonic()
             yield format_sse_event(data_str=part, event=EVENT)
         elif time.monotonic() - spoke > _PING_AFTER:
             spoke = time.monotonic()
             yield KEEPALIVE_COMMENT
-        await anyio.sleep(_LOOK_EVERY.total_seconds())
+        if values.get("is_over"):
+            yield format_sse_event(data_str=OVER, event=OVER)
+            return
+        await anyio.sleep(every.total_seconds())

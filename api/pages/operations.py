@@ -43,7 +43,9 @@ async def _pool(session: AsyncSession, *, name: str) -> Values:
     weights = sum(row.weight for row in rows if row.queued or row.running)
     running = sum(row.running for row in rows)
     models = {model.id: model.name for model in await reads.models(session)}
+    workers, _ = await reads.workers(session, name, after=None, limit=_MOST_WORKERS)
     return {
+        "workers": workers,
         "view": await reads.pool(session, name),
         "lanes": [(_spoken(row.lane, models), row) for row in await reads.lanes(session, name)],
         "tenants": rows,
@@ -172,11 +174,15 @@ async def turn_worker(
     actor: Acting,
     *,
     drained: Annotated[bool, Form()],
+    quarantined: Annotated[bool, Form()] = False,
     reason: Annotated[str, Form(max_length=500)] = "",
 ) -> Response:
     """Take a worker out of service, or back into it."""
-    await session.run_sync(partial(acts.drain_worker, drained=drained, reason=reason), actor, worker_id)
-    told = "It ends its batch and claims nothing more." if drained else "It claims again."
+    drain = partial(acts.drain_worker, drained=drained, quarantined=quarantined, reason=reason)
+    await session.run_sync(drain, actor, worker_id)
+    told = "It claims again."
+    if drained:
+        told = "What it held is queued again." if quarantined else "It ends its batch and claims nothing more."
     return done(request, told, "/admin/workers")
 
 

@@ -63,6 +63,11 @@ def size(value: float | None) -> str:
     return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
 
 
+def percent(value: float | None) -> str:
+    """Tell a share: `62 %`."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
 def moment(value: datetime | None) -> str:
     """Tell a time, in UTC."""
     return "–" if value is None else value.strftime("%Y-%m-%d %H:%M:%S")
@@ -101,7 +106,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["static"] = static_url
-    made.filters |= {"span": span, "size": size, "moment": moment, "chip": chip}
+    made.filters |= {"span": span, "size": size, "percent": percent, "moment": moment, "chip": chip}
     return made
 
 

@@ -18,14 +18,15 @@ from core.members import sessions
 
 router = APIRouter(include_in_schema=False)
 
-_HOME: Final = "/admin"
-_PAGES: Final = ("/admin",)
+_HOME: Final = "/"
+_PAGES: Final = ("/admin", "/studio")
 
 
 @router.get("/")
-async def home() -> RedirectResponse:
-    """Go where the pages begin."""
-    return RedirectResponse(_HOME, status_code=303)
+async def home(caller: AnyCaller) -> RedirectResponse:
+    """Go where the caller's pages begin: an operator's, or the studio."""
+    operates = caller.is_operator and caller.may("admin")
+    return RedirectResponse("/admin" if operates else "/studio", status_code=303)
 
 
 @router.get("/sign-in")
@@ -75,7 +76,7 @@ def _ours(address: str) -> str:
 
 def told_to_people(request: Request, trouble: Trouble) -> Response | None:
     """How somebody at a browser is told of trouble with a page; None for everything that is no page."""
-    if request.method != "GET" or not request.url.path.startswith(_PAGES):
+    if request.method != "GET" or not (request.url.path == _HOME or request.url.path.startswith(_PAGES)):
         return None
     if "text/html" not in request.headers.get("accept", "") or "hx-request" in request.headers:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Acting, OperatorSession, Server
 from api.pagination import Limit, WantedPage, list_of
@@ -22,6 +22,7 @@ from api.schemas.admin import (
     PoolList,
     PoolState,
     PriorityWaits,
+    SelfTestState,
     TenantInPool,
     TenantsInPool,
     WorkerList,
@@ -36,6 +37,7 @@ from core.jobs.states import JobState
 from core.operations import acts, on_behalf, reads, statements
 from core.operations.reads import PoolView
 from core.scheduling.fairshare import Priority
+from core.selftest import records
 from core.webhooks.subscriptions import get_endpoint
 
 router = APIRouter(prefix="/v1/admin", tags=["Operations"])
@@ -134,8 +136,8 @@ async def list_workers(
 
 @router.patch("/workers/{worker_id}", status_code=204)
 async def change_worker(worker_id: str, body: ChangeWorker, session: OperatorSession, actor: Acting) -> None:
-    """Take a worker out of service, or back into it: it finishes its batch and claims nothing more."""
-    drain = partial(acts.drain_worker, drained=body.drained, reason=body.reason)
+    """Take a worker out of service, or back into it: it finishes its batch, or loses it, and claims nothing more."""
+    drain = partial(acts.drain_worker, drained=body.drained, quarantined=body.quarantined, reason=body.reason)
     await session.run_sync(drain, actor, worker_id)
 
 
@@ -182,6 +184,20 @@ async def resend_delivery_of_any(
     tenant_id = (await get_endpoint(session, endpoint_id)).tenant_id
     async with tenant_transactions(server.sessions, tenant_id)() as own:
         return Delivery.of(await on_behalf.resend(own, actor, tenant_id, endpoint_id, delivery_id))
+
+
+@router.post("/selftest", status_code=202)
+async def start_self_test(session: OperatorSession, actor: Acting, response: Response) -> SelfTestState:
+    """Have a synthetic tenant go once through everything, each stage timed; look how it goes at `Location`."""
+    made = await session.run_sync(records.request, actor)
+    response.headers["Location"] = f"/v1/admin/selftest/{made.id}"
+    return SelfTestState.of(made)
+
+
+@router.get("/selftest/{self_test}")
+async def get_self_test(self_test: str, session: OperatorSession) -> SelfTestState:
+    """Tell how a self test went, or goes: what has ended of it by now."""
+    return SelfTestState.of(await session.run_sync(records.get, self_test))
 
 
 @router.get("/audit")

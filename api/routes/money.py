@@ -29,6 +29,7 @@ from api.schemas.money import (
 )
 from core.budgets import budgets, quotes, usage
 from core.budgets.terms import Estimating
+from core.files import uploads
 from core.jobs.acceptance import accept_generation, accept_training
 from core.jobs.distilling import accept_distillation
 from core.jobs.models import Job
@@ -123,6 +124,7 @@ async def get_limits(caller: Reader, session: TenantSession, server: Server) -> 
         jobs=Cap(limit=settings.tenant_max_jobs or None, used=tenant.jobs),
         tenant_max_running=settings.tenant_max_running if running is None else running,
         stored_bytes=Cap(limit=settings.tenant_max_bytes or None, used=tenant.stored_bytes),
+        open_uploads=Cap(limit=uploads.MOST_OPEN, used=(await uploads.opened(session, caller.tenant_id)).number),
         max_upload_bytes=settings.max_upload_bytes,
         max_picture_pixels=settings.max_picture_pixels,
         max_training_pictures=settings.max_training_pictures,

@@ -12,6 +12,8 @@ from core.jobs import models
 from core.jobs.states import JobState
 from core.operations.models import AuditEntry
 from core.scheduling.fairshare import Priority
+from core.selftest.models import SelfTest
+from core.selftest.records import StageState
 
 Weight = Annotated[int, Field(ge=1, le=1_000_000)]
 Cap = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -57,7 +59,16 @@ class ChangeWorker(_Change):
     """Whether a worker takes part."""
 
     drained: bool = Field(description="True: it finishes its batch and claims nothing more.")
+    quarantined: bool = Field(
+        default=False, description="With `drained`: its batch is taken from it at once, and goes back to the queue."
+    )
     reason: Annotated[Text, Field(max_length=500)] = Field(default="", description="For other operators.")
+
+    @model_validator(mode="after")
+    def _is_drained_if_quarantined(self) -> Self:
+        if self.quarantined and not self.drained:
+            raise ValueError("what is quarantined is drained")
+        return self
 
 
 class ChangeJob(_Change):
@@ -139,7 +150,14 @@ class WorkerState(Resource):
     device: str | None
     warm_models: list[str]
     drained: bool
+    quarantined: bool
     drain_reason: str | None
+    device_kind: Literal["gpu", "cpu"] | None = Field(description="Whose figures follow; of a CPU, the worker's part.")
+    utilization: float | None = Field(description="From 0 to 1.")
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_c: float | None
+    power_w: float | None
     started_at: Time
     heartbeat_at: Time
 
@@ -147,7 +165,8 @@ class WorkerState(Resource):
     def of(cls, worker: models.Worker) -> WorkerState:
         """The worker as it is shown."""
         members: dict[str, Any] = {name: getattr(worker, name) for name in cls.model_fields if hasattr(worker, name)}
-        return cls.model_validate(members | {"drained": worker.drained_at is not None})
+        flags = {"drained": worker.drained_at is not None, "quarantined": worker.quarantined_at is not None}
+        return cls.model_validate(members | flags)
 
 
 class WorkerList(Resource):
@@ -204,3 +223,30 @@ class AuditedAct(Resource):
         """The act as it is shown."""
         members: dict[str, Any] = {name: getattr(entry, name) for name in cls.model_fields if hasattr(entry, name)}
         return cls.model_validate(members)
+
+
+class SelfTestStage(Resource):
+    """One stage of a self test."""
+
+    name: str = Field(examples=["storage"])
+    state: StageState
+    seconds: float
+    error: str | None = Field(description="What went wrong, and what may be done about it.")
+
+
+class SelfTestState(Resource):
+    """A self test: a synthetic tenant's way through everything."""
+
+    object: Literal["admin.selftest"] = "admin.selftest"
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed"]
+    stages: list[SelfTestStage] = Field(description="Those that have ended, in order.")
+    error: str | None = Field(description="What kept it from being carried out, if something did.")
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+    @classmethod
+    def of(cls, test: SelfTest) -> SelfTestState:
+        """The self test as it is shown."""
+        return cls.model_validate({name: getattr(test, name) for name in cls.model_fields if hasattr(test, name)})

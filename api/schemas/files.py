@@ -18,7 +18,8 @@ class File(Resource):
     object: Literal["file"] = "file"
     purpose: FilePurpose = Field(
         description="An uploaded picture, a picture that a generation drew, a trained concept; of a distillation, the "
-        "pairs it learns from, a preview on the way, or the student; an uploaded concept file until it is imported."
+        "pairs it learns from, a preview on the way (as a quick look of the studio is one, too), or the student; an "
+        "uploaded concept file until it is imported."
     )
     name: str = Field(examples=["tom-1.jpg"])
     media_type: str = Field(examples=["image/png"])

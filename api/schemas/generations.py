@@ -101,6 +101,7 @@ class GenerationJob(JobBase):
     kind: Literal["generation"] = "generation"
     params: GenerationInput
     reproduces: str | None = Field(description="The job whose pictures it draws again.")
+    draft: bool = Field(description="Whether it is a quick look of the studio, whose picture the next one replaces.")
     result: GenerationResult | None = Field(description="Set once it has succeeded.")
 
     @classmethod
@@ -138,5 +139,5 @@ class GenerationJob(JobBase):
                 for image in job.result["images"]
             ]
             result = GenerationResult.model_validate({"images": images, "withheld": job.result.get("withheld", [])})
-        own = {"params": shown, "reproduces": params.reproduces, "result": result}
+        own = {"params": shown, "reproduces": params.reproduces, "draft": params.draft, "result": result}
         return cls.model_validate({**job_members(job, urls), **own})

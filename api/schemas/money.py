@@ -179,6 +179,7 @@ class Limits(Resource):
     jobs: Cap = Field(description="Jobs that wait or run.")
     tenant_max_running: int = Field(description="Jobs that run at once.")
     stored_bytes: Cap = Field(description="Bytes of all files.")
+    open_uploads: Cap = Field(description="Uploads that were announced, and are not completed.")
     max_upload_bytes: int
     max_picture_pixels: int
     max_training_pictures: int

@@ -36,6 +36,16 @@ async def base_models(session: AsyncSession) -> list[Model]:
     return list(await session.scalars(statements.base_models()))
 
 
+async def select_student(session: AsyncSession, model: Model, *, param: str) -> Model:
+    """The model if it is a student, else one of its students that can draw; raises ModelNotReady."""
+    if model.kind == "student":
+        return model
+    student = await session.scalar(statements.ready_student(model.id))
+    if student is None:
+        raise ModelNotReady(f"The model {model.name!r} has no student that draws in one step yet.", param=param)
+    return student
+
+
 def require_ready(model: Model, *, param: str) -> None:
     """Raise ModelNotReady for a student that is still being distilled, or that no distillation has made."""
     if not model.is_ready:

@@ -85,6 +85,13 @@ def base_models() -> Select[Model]:
     return select(Model).where(Model.kind == "base").order_by(Model.created_at, Model.id)
 
 
+def ready_student(teacher_id: str) -> Select[Model]:
+    """A student of this base model that can draw: the tenant's own latest, or else the platform's."""
+    ready = or_(Model.location.is_not(None), Model.file_id.is_not(None))
+    query = select(Model).where(Model.kind == "student", Model.teacher_id == teacher_id, ready)
+    return query.order_by(Model.tenant_id.nulls_last(), Model.created_at.desc(), Model.id).limit(1)
+
+
 def model_names(ids: Collection[str]) -> Select[str, str]:
     """Ids and names of models."""
     return select(Model.id, Model.name).where(Model.id.in_(list(ids)))

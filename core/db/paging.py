@@ -19,8 +19,13 @@ Place = tuple[datetime, str]
 class Paged(Protocol):
     """A row that lies in such an order."""
 
-    id: Any
-    created_at: Any
+    @property
+    def id(self) -> Any:
+        """What a page is gone on from by."""
+
+    @property
+    def created_at(self) -> Any:
+        """Where it lies."""
 
 
 P = TypeVar("P", bound=Paged)

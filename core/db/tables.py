@@ -15,6 +15,7 @@ from core.jobs import models as jobs
 from core.members import models as members
 from core.operations import models as operations
 from core.scheduling import models as scheduling
+from core.selftest import models as selftest
 from core.tenants import models as tenants
 from core.webhooks import models as webhooks
 
@@ -29,6 +30,7 @@ MODULES = (
     members,
     operations,
     scheduling,
+    selftest,
     tenants,
     webhooks,
 )

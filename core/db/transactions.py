@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from core.db.engine import bind_tenant, show_tenant, tenant_of
+from core.tracing import stage
 
 Transactions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """Opens a transaction: committed at the end of the block, undone by an exception."""
@@ -27,7 +28,8 @@ def tenant_transactions(sessions: async_sessionmaker[AsyncSession], tenant_id: s
             bind_tenant(session, tenant_id)
             yield session
             try:
-                await session.commit()
+                with stage("commit"):
+                    await session.commit()
             except DBAPIError as error:
                 if error.connection_invalidated:
                     raise OutcomeUnknown from error

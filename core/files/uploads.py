@@ -39,6 +39,14 @@ class Announcement:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """How many uploads are neither completed nor expired, and what they announce in all."""
+
+    number: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Part:
     """A stretch of the bytes, counted from 1, and where it is kept."""
 
@@ -56,12 +64,18 @@ def parts_of(upload: PresignedUpload) -> Sequence[Part]:
     ]
 
 
+async def opened(session: AsyncSession, tenant_id: str) -> Opened:
+    """The tenant's open uploads."""
+    row = (await session.execute(statements.OPEN_UPLOADS, {"tenant_id": tenant_id})).one()
+    return Opened(**row._mapping)
+
+
 async def announce(
     session: AsyncSession, tenant_id: str, wanted: Announcement, *, max_stored_bytes: int | None
 ) -> PresignedUpload:
     """Keep room for an upload. Raises StorageFull; holds the payer's lock until commit."""
     tenant, *_ = await budgets.fold(session, tenant_id)
-    others = (await session.execute(statements.OPEN_UPLOADS, {"tenant_id": tenant_id})).one()
+    others = await opened(session, tenant_id)
     if others.number >= MOST_OPEN:
         detail = f"{others.number} uploads are open: complete or delete some, or wait until they expire."
         raise StorageFull(detail, limit=Limit("uploads.open", MOST_OPEN, 0))

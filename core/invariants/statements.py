@@ -183,8 +183,8 @@ UNTOLD_ENDS = text("""
     LIMIT :limit
 """)
 
-# A job's event without a delivery to an endpoint that got both earlier and later ones of its type, and deliveries that
-# count as delivered though no receiver said so.
+# A job's event without a delivery to an endpoint that got both earlier and later ones of its type (to one that stands
+# for a host: if the job names that), and deliveries that count as delivered though no receiver said so.
 MISSED_DELIVERIES = text("""
     WITH recent AS (
         SELECT id, tenant_id, job_id, type, created_at FROM events ORDER BY created_at DESC LIMIT :newest),
@@ -195,6 +195,9 @@ MISSED_DELIVERIES = text("""
     JOIN webhook_endpoints w ON w.id = t.endpoint_id AND w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
         AND e.created_at > w.listening_since + interval '1 minute' AND e.job_id IS NOT NULL
     WHERE NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.event_id = e.id AND d.endpoint_id = w.id)
+      AND (NOT w.on_request OR EXISTS (
+        SELECT 1 FROM jobs j WHERE j.id = e.job_id AND j.webhook ->> 'endpoint_id' = w.id
+          AND (j.webhook -> 'event_types' = '[]' OR jsonb_exists(j.webhook -> 'event_types', e.type))))
     UNION
     SELECT d.id FROM recent e JOIN webhook_deliveries d ON d.event_id = e.id
     WHERE d.state = 'delivered' AND NOT EXISTS (

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
-from core.catalog.selection import facts_of, require_ready, select_model
+from core.catalog.selection import facts_of, require_ready, select_model, select_student
 from core.concepts import registry
 from core.concepts import statements as concept_statements
 from core.concepts.models import Concept, ConceptVersion
@@ -131,6 +131,8 @@ async def accept_generation(
     if request.sweep is not None:
         requests.check_sweep(request.sweep, bound)
     model = await _model_to_draw_with(session, request.model, bound)
+    if request.draft:
+        model = await select_student(session, model, param="model")
     facts = facts_of(model)
     versions = await _versions(session, bound)
     uses = tuple(
@@ -161,6 +163,7 @@ async def accept_generation(
         height=height,
         sweep=request.sweep,
         file=request.file,
+        draft=request.draft,
     )
     return await submit(session, tenant_id, params, limits=limits)
 

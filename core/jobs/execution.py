@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,6 +40,8 @@ class ClaimedJob:
     checkpoint: Mapping[str, Any] | None
     attempt: int
     max_attempts: int
+    traceparent: str | None  # where in which trace it belongs
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,16 @@ def claim(
         if batch is None:
             return []
         queue.advance(batch)
-        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, lease=lease)
+        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, warm=warm, lease=lease)
         if claimed:
             return claimed
     return []
 
 
-def _take(session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, lease: timedelta) -> list[ClaimedJob]:
-    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "lease": lease}
+def _take(
+    session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, warm: frozenset[str], lease: timedelta
+) -> list[ClaimedJob]:
+    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "warm": sorted(warm), "lease": lease}
     rows = {row.id: row for row in session.execute(statements.TAKE, values)}
     # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
     # by now it may have another one, from a resume.
@@ -133,9 +137,7 @@ def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
                 back = Return(row.id, row.token, AttemptOutcome.FAILED, 0.0, delay=_RELEASE_PAUSE, error=error)
                 requeue(session, [back])
         else:
-            jobs.append(
-                ClaimedJob(row.id, row.token, row.tenant_id, params, row.checkpoint, row.attempt, row.max_attempts)
-            )
+            jobs.append(ClaimedJob(**(dict(row._mapping) | {"params": params})))
     return jobs
 
 

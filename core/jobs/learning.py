@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from core.jobs import tallying
 from core.jobs.params import AnyParams, JobParams, cost_ms
 from core.scheduling import statements
 from core.scheduling.estimates import Calibration, cost_keys, learned_mean
@@ -35,24 +36,10 @@ def learn(session: Session) -> LearnCounts:
     rows = session.execute(statements.ENDED_ATTEMPTS, values).all()
     if not rows:
         return LearnCounts()
-    _count(session, rows)
+    tallying.count(session, rows)
     counts = LearnCounts(_learn_costs(session, rows), _learn_starts(session, rows))
     session.execute(statements.MOVE_MARK, {"name": _NAME, "at": rows[-1].ended_at, "token": rows[-1].token})
     return counts
-
-
-def _count(session: Session, rows: Sequence[Row[Any]]) -> None:
-    """Add the attempts to what metrics tell of them all."""
-    tallies: dict[tuple[str, str, str], list[Row[Any]]] = {}
-    for row in rows:
-        tallies.setdefault((row.pool, row.kind, row.outcome), []).append(row)
-    for (pool, kind, outcome), ended in sorted(tallies.items()):
-        sums = {
-            "attempts": len(ended),
-            "seconds": sum(row.took.total_seconds() for row in ended),
-            "gpu_seconds": sum(row.ended_gpu_seconds for row in ended),
-        }
-        session.execute(statements.ADD_TO_TALLY, {"pool": pool, "kind": kind, "outcome": outcome, **sums})
 
 
 def _learn_costs(session: Session, rows: Sequence[Row[Any]]) -> int:

@@ -57,6 +57,7 @@ class Job(Base):
             "key_place IN ('waiting', 'held') AND (key_place IS DISTINCT FROM 'waiting' OR state <> 'running')",
             name="key_place",
         ),
+        CheckConstraint("length(traceparent) = 55", name="traceparent"),
         ForeignKeyConstraint(["tenant_id", "parent_id"], ["jobs.tenant_id", "jobs.id"]),
         ForeignKeyConstraint(["tenant_id", "retry_of"], ["jobs.tenant_id", "jobs.id"]),
         ForeignKeyConstraint(["tenant_id", "api_key_id"], ["api_keys.tenant_id", "api_keys.id"]),
@@ -132,6 +133,7 @@ class Job(Base):
     charged_ms: Mapped[int] = mapped_column(server_default=text("0"))  # what they pay: so far, and in the end for good
     webhook: Mapped[dict[str, Any] | None]  # of its own: {endpoint_id, url, event_types}
     quote_id: Mapped[Name | None]  # set: no more is charged than is reserved
+    traceparent: Mapped[str | None]  # where in which trace it belongs: `core.tracing`
     created_at: Mapped[CreatedAt]
     started_at: Mapped[datetime | None]  # of the latest attempt
     finished_at: Mapped[datetime | None]
@@ -154,6 +156,9 @@ class JobAttempt(Base):
     tenant_id: Mapped[Name] = mapped_column(ForeignKey("tenants.id"))
     attempt: Mapped[int]
     worker_id: Mapped[Name]
+    batch_token: Mapped[int | None]  # the token of the batch's first
+    batch_size: Mapped[int | None]
+    warm: Mapped[bool | None]  # whether its worker held the model when it claimed the batch
     started_at: Mapped[CreatedAt]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
@@ -249,6 +254,9 @@ class Worker(Base):
     __tablename__ = "workers"
     __table_args__ = (
         CheckConstraint("state IN ('starting', 'idle', 'busy', 'draining', 'stopped')", name="state"),
+        CheckConstraint("device_kind IN ('gpu', 'cpu')", name="device_kind"),
+        CheckConstraint("utilization BETWEEN 0 AND 1", name="utilization"),
+        CheckConstraint("quarantined_at IS NULL OR drained_at IS NOT NULL", name="quarantined"),
         Index("ix_workers_pool", "pool", postgresql_where=text("state <> 'stopped'")),
     )
 
@@ -261,5 +269,12 @@ class Worker(Base):
     warm_models: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     drained_at: Mapped[datetime | None]  # set by an operator: it claims nothing more
     drain_reason: Mapped[str | None]
+    quarantined_at: Mapped[datetime | None]  # what it held was taken from it as well
+    device_kind: Mapped[str | None]  # and how it fares: `workers.Vitals`
+    utilization: Mapped[float | None]
+    memory_used_bytes: Mapped[int | None]
+    memory_total_bytes: Mapped[int | None]
+    temperature_c: Mapped[float | None]
+    power_w: Mapped[float | None]
     started_at: Mapped[CreatedAt]
     heartbeat_at: Mapped[CreatedAt]

@@ -97,6 +97,7 @@ class GenerationParams(_Params):
     sweep: Sweep | None = None
     file: PictureFile = PictureFile()
     reproduces: str | None = None  # the job whose pictures these are once more
+    draft: bool = False  # drawn while somebody turns a dial, to be thrown away for the next one
 
     @model_validator(mode="after")
     def _fits_its_sweep(self) -> Self:

@@ -40,10 +40,15 @@ async def reproduce_file(session: AsyncSession, tenant_id: str, file_id: str, *,
     if file.purpose != "output" or file.job_id is None:
         raise NotReproducible(f"{file_id} is not a picture that a generation drew.", param="file")
     job = await get_job(session, file.job_id, kind=JobKind.GENERATION)
+    return await _again(session, tenant_id, job, picture_params(job, file_id), limits=limits)
+
+
+def picture_params(job: Job, file_id: str) -> GenerationParams:
+    """What draws this one picture of a generation that has succeeded, and no other."""
     assert job.result is not None  # written in the transaction that made the file's row
     (image,) = [image for image in job.result["images"] if image["file_id"] == file_id]
     params = _params(job)
-    return await _again(session, tenant_id, job, params.alone(_number(params, image)), limits=limits)
+    return params.alone(_number(params, image))
 
 
 async def _again(
@@ -53,7 +58,9 @@ async def _again(
     for use in params.concepts:
         if use.concept_id not in concepts:
             raise NotReproducible(f"The concept <{use.name}> ({use.concept_id}) that it was drawn with is gone.")
-    return await submit(session, tenant_id, params.model_copy(update={"reproduces": job.id}), limits=limits)
+    return await submit(
+        session, tenant_id, params.model_copy(update={"reproduces": job.id, "draft": False}), limits=limits
+    )
 
 
 def _params(job: Job) -> GenerationParams:

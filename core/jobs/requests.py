@@ -70,6 +70,7 @@ class GenerationRequest:
     size: tuple[int, int] | None = None
     sweep: Sweep | None = None
     file: PictureFile = field(default_factory=PictureFile)
+    draft: bool = False  # in one step by a student, whatever model is named
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import BigInteger, Interval, Select, Text, bindparam, select, text
+from sqlalchemy import BigInteger, Double, Interval, Select, Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.budgets.statements import CLOSE
@@ -68,10 +68,12 @@ TAKE = text(
         WHERE id = ANY (:ids) AND state = 'queued' AND not_before IS NULL AND pause_requested_at IS NULL
           AND key_place IS DISTINCT FROM 'waiting'
         RETURNING id, tenant_id, kind, state, params, checkpoint, attempt, max_attempts, lease_token AS token, cost_ms,
-            event_sequence, progress, result, error, 'started' AS verb, NULL::jsonb AS extra),
+            model_id, traceparent, created_at, event_sequence, progress, result, error, 'started' AS verb,
+            NULL::jsonb AS extra),
     opened AS (
-        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id)
-        SELECT token, id, tenant_id, attempt, :worker_id FROM happened),
+        INSERT INTO job_attempts (token, job_id, tenant_id, attempt, worker_id, batch_token, batch_size, warm)
+        SELECT token, id, tenant_id, attempt, :worker_id, min(token) OVER (), count(*) OVER (), model_id = ANY (:warm)
+        FROM happened),
     bill AS (
         SELECT tenant_id, count(*) AS jobs, sum(cost_ms) AS cost_ms FROM happened GROUP BY tenant_id),
     charged AS (
@@ -80,8 +82,8 @@ TAKE = text(
         FROM bill b WHERE s.pool = :pool AND s.tenant_id = b.tenant_id),
 """
     + _WRITE_EVENTS
-    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts FROM happened"
-).bindparams(_IDS)
+    + " SELECT id, token, tenant_id, params, checkpoint, attempt, max_attempts, traceparent, created_at FROM happened"
+).bindparams(_IDS, bindparam("warm", type_=ARRAY(Text())))
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -221,15 +223,28 @@ RECORD_EVENTS = text(
 
 # --- workers ----------------------------------------------------------------------------------------------------
 
+HELD_BY = text("""
+    SELECT id, lease_token AS token FROM jobs
+    WHERE state = 'running' AND lease_until IS NOT NULL AND worker_id = :worker_id ORDER BY id FOR UPDATE
+""")
+
 REGISTER_WORKER = text("""
     INSERT INTO workers (id, pool, host, pid) VALUES (:worker_id, :pool, :host, :pid)
 """)
 
 BEAT = text("""
     UPDATE workers SET heartbeat_at = lockstep_now(), state = :state, device = coalesce(:device, device),
-        warm_models = :warm_models
+        warm_models = :warm_models, device_kind = :device_kind, utilization = :utilization,
+        memory_used_bytes = :memory_used_bytes, memory_total_bytes = :memory_total_bytes,
+        temperature_c = :temperature_c, power_w = :power_w
     WHERE id = :worker_id
-""").bindparams(bindparam("device", type_=Text()), bindparam("warm_models", type_=ARRAY(Text())))
+""").bindparams(
+    bindparam("device", type_=Text()),
+    bindparam("device_kind", type_=Text()),
+    bindparam("warm_models", type_=ARRAY(Text())),
+    *(bindparam(name, type_=BigInteger()) for name in ("memory_used_bytes", "memory_total_bytes")),
+    *(bindparam(name, type_=Double()) for name in ("utilization", "temperature_c", "power_w")),
+)
 
 FORGET_WORKERS = text("""
     UPDATE workers SET state = 'stopped' WHERE state <> 'stopped' AND heartbeat_at < lockstep_now() - :silent
@@ -242,6 +257,17 @@ FORGET_WORKERS = text("""
 def job_by_id(job_id: str) -> Select[Job]:
     """One job, as the session's tenant sees it."""
     return select(Job).where(Job.id == job_id)
+
+
+def jobs_by_ids(ids: Iterable[str]) -> Select[Job]:
+    """Those of these jobs that the session's tenant has."""
+    return select(Job).where(Job.id.in_(list(ids)))
+
+
+def live_trainings(*, limit: int) -> Select[Job]:
+    """The tenant's trainings that have not ended, the latest first."""
+    going_on = Job.kind == "training", Job.state.in_(("queued", "running"))
+    return select(Job).where(*going_on).order_by(Job.id.desc()).limit(limit)
 
 
 def jobs_page(

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.contextvars import bind_contextvars
 
+from core import tracing
 from core.budgets.terms import Terms
 from core.concepts import grants
 from core.ids import new_id
@@ -96,10 +98,12 @@ async def submit(
         parent_id=parent_id,
         retry_of=retry_of,
         webhook=webhook,
+        traceparent=tracing.current(),
         blocked=blocked,
         deadline_at=None if limits.cancel_after is None else entry.now + limits.cancel_after,
         created_at=entry.now,
     )
+    bind_contextvars(job_id=job_id)  # the request's lines tell it
     session.add(job)
     await session.flush()
     if isinstance(params, GenerationParams):

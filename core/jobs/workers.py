@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
@@ -27,6 +28,21 @@ class IdleWorker:
     now: datetime
 
 
+@dataclass(frozen=True)
+class Vitals:
+    """How a worker's device fares; None is what it does not tell. Of a CPU, the worker's own part of it."""
+
+    device_kind: Literal["gpu", "cpu"]
+    utilization: float | None = None  # from 0 to 1
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+_UNKNOWN = dict.fromkeys(Vitals.__dataclass_fields__)
+
+
 def register(session: Session, *, pool: str, host: str, pid: int) -> str:
     """A row for this start of a worker; its id is new, so nothing of an earlier start can be mistaken for it."""
     session.execute(catalog.upsert_pool(pool))  # a worker may be up before anybody has registered its pool
@@ -35,12 +51,18 @@ def register(session: Session, *, pool: str, host: str, pid: int) -> str:
     return worker_id
 
 
-def beat(session: Session, worker_id: str, *, state: str, device: str | None, warm_models: Iterable[str]) -> None:
-    """Say that the worker lives, what it is doing and what it holds warm."""
-    session.execute(
-        statements.BEAT,
-        {"worker_id": worker_id, "state": state, "device": device, "warm_models": sorted(warm_models)},
-    )
+def beat(
+    session: Session,
+    worker_id: str,
+    *,
+    state: str,
+    device: str | None,
+    warm_models: Iterable[str],
+    vitals: Vitals | None = None,
+) -> None:
+    """Say that the worker lives, what it is doing, what it holds warm and how its device fares."""
+    told = {"worker_id": worker_id, "state": state, "device": device, "warm_models": sorted(warm_models)}
+    session.execute(statements.BEAT, told | (_UNKNOWN if vitals is None else asdict(vitals)))
 
 
 def idle_with_work(session: Session) -> list[IdleWorker]:

@@ -12,7 +12,9 @@ from core.control.canceling import cancel_locked
 from core.control.statements import LOCK_FAMILY
 from core.errors import NotCancelable, NotFound
 from core.jobs.events import record
-from core.jobs.states import JobState
+from core.jobs.execution import Return, requeue
+from core.jobs.statements import HELD_BY
+from core.jobs.states import AttemptOutcome, JobState
 from core.operations import statements
 from core.operations.audit import Actor, note
 from core.scheduling import levers
@@ -69,12 +71,25 @@ def cap_key(session: Session, actor: Actor, api_key_id: str, max_running: int | 
     )  # fmt: skip
 
 
-def drain_worker(session: Session, actor: Actor, worker_id: str, *, drained: bool, reason: str = "") -> None:
-    """Let a worker claim nothing more once its batch is done, or again."""
-    values = {"worker_id": worker_id, "drained": drained, "reason": reason}
+def drain_worker(
+    session: Session, actor: Actor, worker_id: str, *, drained: bool, quarantined: bool = False, reason: str = ""
+) -> None:
+    """Let a worker claim nothing more once its batch is done, or again.
+
+    One that is quarantined ends no batch either: what it holds goes back to the queue, not counted as an attempt, and
+    nothing that it still says is heard.
+    """
+    values = {"worker_id": worker_id, "drained": drained, "quarantined": quarantined, "reason": reason}
     if session.execute(statements.DRAIN, values).one_or_none() is None:
         raise NotFound(f"No worker {worker_id}.", param="worker_id")
-    note(session, actor, "worker.changed", worker_id, after={"drained": drained, "reason": reason})
+    taken = _take_back(session, worker_id) if quarantined else set()
+    after = {"drained": drained, "quarantined": quarantined, "reason": reason}
+    note(session, actor, "worker.changed", worker_id, after=after | ({"taken_back": sorted(taken)} if taken else {}))
+
+
+def _take_back(session: Session, worker_id: str) -> set[str]:
+    held = session.execute(HELD_BY, {"worker_id": worker_id}).all()
+    return requeue(session, [Return(job.id, job.token, AttemptOutcome.RETURNED, 0.0) for job in held])
 
 
 def move_job(session: Session, actor: Actor, job_id: str, priority: Priority) -> None:

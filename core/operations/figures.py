@@ -18,7 +18,10 @@ class Figures:
 
     pools: Sequence[Row[Any]]
     workers: Sequence[Row[Any]]
+    vitals: Sequence[Row[Any]]
     tallies: Sequence[Row[Any]]
+    waits: Sequence[Row[Any]]
+    batches: Sequence[Row[Any]]
     calibrations: Sequence[Row[Any]]
     invariants: Sequence[Row[Any]]
     deliveries: Row[Any]
@@ -29,7 +32,10 @@ async def figures(session: AsyncSession) -> Figures:
     return Figures(
         pools=(await session.execute(statements.POOLS, {"most": statements.MOST_COUNTED})).all(),
         workers=(await session.execute(statements.WORKER_COUNTS)).all(),
+        vitals=(await session.execute(statements.VITALS)).all(),
         tallies=(await session.execute(statements.TALLIES)).all(),
+        waits=(await session.execute(statements.WAIT_TALLIES)).all(),
+        batches=(await session.execute(statements.BATCH_TALLIES)).all(),
         calibrations=(await session.execute(statements.CALIBRATIONS)).all(),
         invariants=(await session.execute(statements.INVARIANTS)).all(),
         deliveries=(await session.execute(statements.DELIVERIES, {"most": statements.MOST_COUNTED})).one(),

@@ -11,18 +11,27 @@ from core.operations.models import AuditEntry
 MOST_COUNTED = 10_000
 """Counts stop here: what is more is told as so many and more."""
 
+# The tenants that wait are found one by one in the queue itself: who has just come, or come below a cap again, is known
+# to the standings from the next claim on, and without workers there is none.
 POOLS = text("""
     SELECT p.name, p.paused_at,
         (SELECT count(*) FROM (SELECT 1 FROM ready r WHERE r.pool = p.name LIMIT :most) r) AS queued,
         (SELECT count(*) FROM (
             SELECT 1 FROM jobs j WHERE j.state = 'running' AND j.lease_until IS NOT NULL AND j.pool = p.name LIMIT :most
         ) r) AS running,
-        (SELECT max(extract(epoch FROM lockstep_now() - h.ready_at)) FROM (
-            SELECT s.tenant_id FROM tenant_sched s
-            WHERE s.pool = p.name AND s.active AND NOT s.paused AND s.running < s.max_running
-            ORDER BY s.vtime LIMIT 1000) t
+        (WITH RECURSIVE waiting (tenant_id, number) AS (
+            (SELECT r.tenant_id, 1 FROM ready r WHERE r.pool = p.name ORDER BY r.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT r.tenant_id FROM ready r WHERE r.pool = p.name AND r.tenant_id > w.tenant_id
+                ORDER BY r.tenant_id LIMIT 1), w.number + 1
+            FROM waiting w WHERE w.tenant_id IS NOT NULL AND w.number < 1000)
+         SELECT max(extract(epoch FROM lockstep_now() - h.ready_at))
+         FROM waiting w
+         JOIN tenant_pools c ON c.pool = p.name AND c.tenant_id = w.tenant_id AND c.paused_at IS NULL
+         JOIN tenant_sched s ON s.pool = p.name AND s.tenant_id = w.tenant_id AND c.max_running > s.running - coalesce((
+            SELECT sum(n.released) FROM sched_notes n WHERE n.pool = p.name AND n.tenant_id = w.tenant_id), 0)
          CROSS JOIN LATERAL (
-            SELECT r.ready_at FROM ready r WHERE r.pool = p.name AND r.tenant_id = t.tenant_id
+            SELECT r.ready_at FROM ready r WHERE r.pool = p.name AND r.tenant_id = w.tenant_id
             ORDER BY r.sort_key, r.job_id LIMIT 1) h) AS oldest_wait,
         (SELECT count(*) FROM workers w WHERE w.pool = p.name AND w.state <> 'stopped'
             AND w.heartbeat_at > lockstep_now() - interval '30 seconds') AS workers
@@ -147,6 +156,7 @@ JOB = text("SELECT tenant_id, priority, state FROM jobs WHERE id = :job_id")
 
 DRAIN = text("""
     UPDATE workers SET drained_at = CASE WHEN :drained THEN coalesce(drained_at, lockstep_now()) END,
+        quarantined_at = CASE WHEN :quarantined THEN coalesce(quarantined_at, lockstep_now()) END,
         drain_reason = CASE WHEN :drained THEN CAST(:reason AS text) END
     WHERE id = :worker_id RETURNING pool
 """).bindparams(bindparam("reason", type_=Text()))
@@ -213,12 +223,26 @@ DELIVERIES_OF_JOB = text("""
 """)
 
 WORKER_COUNTS = text("""
-    SELECT pool, CASE WHEN drained_at IS NULL THEN state ELSE 'drained' END AS state, count(*) AS workers FROM workers
+    SELECT pool, CASE WHEN quarantined_at IS NOT NULL THEN 'quarantined' WHEN drained_at IS NOT NULL THEN 'drained'
+        ELSE state END AS state, count(*) AS workers FROM workers
     WHERE state <> 'stopped' AND heartbeat_at > lockstep_now() - interval '30 seconds'
     GROUP BY 1, 2 ORDER BY 1, 2
 """)
 
+# By pool and sort of device, so that their number does not grow with that of workers.
+VITALS = text("""
+    SELECT pool, device_kind, avg(utilization) AS utilization, sum(memory_used_bytes) AS memory_used,
+        sum(memory_total_bytes) AS memory_total, max(temperature_c) AS temperature, sum(power_w) AS power
+    FROM workers
+    WHERE state <> 'stopped' AND heartbeat_at > lockstep_now() - interval '30 seconds' AND device_kind IS NOT NULL
+    GROUP BY pool, device_kind ORDER BY pool, device_kind
+""")
+
 TALLIES = text("SELECT pool, kind, outcome, attempts, seconds, gpu_seconds FROM attempt_tallies ORDER BY 1, 2, 3")
+
+WAIT_TALLIES = text("SELECT pool, priority, bound, starts, seconds FROM wait_tallies ORDER BY 1, 2, 3")
+
+BATCH_TALLIES = text("SELECT pool, kind, warm, size, batches FROM batch_tallies ORDER BY 1, 2, 3, 4")
 
 CALIBRATIONS = text("SELECT pool, samples, within_median, within_high FROM start_calibrations ORDER BY pool")
 
@@ -227,6 +251,8 @@ INVARIANTS = text("SELECT name, broken FROM invariant_looks ORDER BY name")
 DELIVERIES = text("""
     SELECT (SELECT count(*) FROM (
             SELECT 1 FROM webhook_deliveries WHERE state = 'pending' LIMIT :most) d) AS pending,
+        (SELECT count(*) FROM (
+            SELECT 1 FROM webhook_deliveries WHERE state = 'held' LIMIT :most) d) AS held,
         coalesce((SELECT extract(epoch FROM lockstep_now() - min(d.next_attempt_at)) FROM (
             SELECT next_attempt_at FROM webhook_deliveries
             WHERE state = 'pending' AND next_attempt_at < lockstep_now() LIMIT :most) d), 0) AS lag

@@ -41,7 +41,7 @@ class StartCalibration(Base):
 
 
 class AttemptTally(Base):
-    """How many attempts ended in one way, how long they took, and the GPU-seconds of the jobs that ended with them."""
+    """How many attempts ended in one way, how long they took and their GPU-seconds."""
 
     __tablename__ = "attempt_tallies"
 
@@ -51,6 +51,30 @@ class AttemptTally(Base):
     attempts: Mapped[int]
     seconds: Mapped[float]
     gpu_seconds: Mapped[float]
+
+
+class WaitTally(Base):
+    """How many jobs of a priority started within ``bound`` seconds, not within the bound before; the sum of waits."""
+
+    __tablename__ = "wait_tallies"
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    priority: Mapped[int] = mapped_column(primary_key=True)
+    bound: Mapped[float] = mapped_column(primary_key=True)
+    starts: Mapped[int]
+    seconds: Mapped[float]
+
+
+class BatchTally(Base):
+    """How many batches of a size were claimed by workers that held the model, or had to load it."""
+
+    __tablename__ = "batch_tallies"
+
+    pool: Mapped[Name] = mapped_column(ForeignKey("pools.name"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    warm: Mapped[bool] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(primary_key=True)
+    batches: Mapped[int]
 
 
 class Mark(Base):

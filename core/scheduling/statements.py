@@ -299,9 +299,7 @@ KEEP_START_ESTIMATE = text("""
 ENDED_ATTEMPTS = text("""
     SELECT a.token, a.ended_at, j.pool, j.lane, j.kind, j.model_id, j.params, j.gpu_seconds, j.start_estimate_ms,
         a.started_at - j.created_at AS waited, a.outcome, a.ended_at - a.started_at AS took,
-        -- A job's time is counted with the attempt that ended it.
-        CASE WHEN j.state <> 'running' AND j.finished_at = a.ended_at THEN j.gpu_seconds ELSE 0 END
-            AS ended_gpu_seconds,
+        coalesce(a.gpu_seconds, 0) AS attempt_gpu_seconds, j.priority, a.batch_token, a.batch_size, a.warm,
         a.outcome = 'succeeded' AND a.attempt = 1 AND j.attempt = 1 AND j.gpu_seconds > 0 AS is_whole,
         a.attempt = 1 AND a.token = (SELECT min(f.token) FROM job_attempts f WHERE f.tenant_id = a.tenant_id
             AND f.job_id = a.job_id) AS is_first
@@ -323,6 +321,18 @@ ADD_TO_TALLY = text("""
     VALUES (:pool, :kind, :outcome, :attempts, :seconds, :gpu_seconds)
     ON CONFLICT (pool, kind, outcome) DO UPDATE SET attempts = t.attempts + excluded.attempts,
         seconds = t.seconds + excluded.seconds, gpu_seconds = t.gpu_seconds + excluded.gpu_seconds
+""")
+
+ADD_WAITS = text("""
+    INSERT INTO wait_tallies AS t (pool, priority, bound, starts, seconds)
+    VALUES (:pool, :priority, :bound, :starts, :seconds)
+    ON CONFLICT (pool, priority, bound) DO UPDATE SET starts = t.starts + excluded.starts,
+        seconds = t.seconds + excluded.seconds
+""")
+
+ADD_BATCHES = text("""
+    INSERT INTO batch_tallies AS t (pool, kind, warm, size, batches) VALUES (:pool, :kind, :warm, :size, :batches)
+    ON CONFLICT (pool, kind, warm, size) DO UPDATE SET batches = t.batches + excluded.batches
 """)
 
 COSTS = text("SELECT key, samples, log_mean FROM cost_estimates WHERE key = ANY (:keys)").bindparams(

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,12 +22,13 @@ import httpx
 
 from core.errors import WebhookTargetRefused
 from core.webhooks.schedule import Answer
-from core.webhooks.target_policy import Target, TargetPolicy
+from core.webhooks.target_policy import TargetPolicy
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Gives the addresses of a host and port; raises OSError for a name without any."""
 
 DEADLINE = timedelta(seconds=15)  # of all: resolving, connecting, sending and the answer
+_LOOPBACK = "127.0.0.1"
 _CONNECT_SECONDS = 5.0  # of one address
 MOST_BODY = 64 * 1024  # read of an answer, for good manners; what it says is not used
 _MOST_DIGITS = 9  # of a Retry-After; more would only say "never"
@@ -51,8 +52,11 @@ class WebhookClient:
         resolve: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         deadline: timedelta = DEADLINE,
+        own: Collection[str] = (),
     ) -> None:
+        """``own`` are addresses on this machine where we listen ourselves, by now: the policy is not for them."""
         self._policy = policy
+        self._own = own
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolve")
         self._resolve = resolve or self._resolve_by_system
         self._ssl_context = ssl_context or httpx.create_ssl_context()
@@ -68,8 +72,7 @@ class WebhookClient:
         exchange = _Exchange()
         try:
             async with asyncio.timeout(self._deadline.total_seconds()):
-                target = self._policy.check_url(url)
-                addresses = await self._checked_addresses(target)
+                addresses = [_LOOPBACK] if url in self._own else await self._checked_addresses(url)
                 await self._exchange(exchange, httpx.URL(url), addresses, body, headers)
         except WebhookTargetRefused as refused:
             exchange.error = refused.detail
@@ -81,8 +84,9 @@ class WebhookClient:
             exchange.error = f"The connection failed: {error or type(error).__name__}."
         return exchange.answer(timedelta(seconds=time.monotonic() - started))
 
-    async def _checked_addresses(self, target: Target) -> list[str]:
+    async def _checked_addresses(self, url: str) -> list[str]:
         """The target's addresses; all of them must pass, since any of them might be connected to."""
+        target = self._policy.check_url(url)
         addresses = await self._resolve(target.host, target.port)
         for address in addresses:
             self._policy.check_address(target, ip_address(address.partition("%")[0]))

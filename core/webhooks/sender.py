@@ -12,14 +12,17 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from structlog.contextvars import bound_contextvars
 
 from core.jobs.models import Event
+from core.tracing import OFF, Attributes, SpanKind, Spot, Tracing, trace_id
 from core.webhooks import disabling, statements
 from core.webhooks.client import DEADLINE, WebhookClient
 from core.webhooks.envelope import event_body
@@ -70,6 +73,7 @@ class _Due:
     secrets: tuple[str, ...]
     token: int
     claimed_at: datetime
+    traceparent: str | None  # of the job
 
     @property
     def is_wanted(self) -> bool:
@@ -94,11 +98,13 @@ class Sender:
         *,
         jitter: Callable[[], float],
         limits: SendLimits = SendLimits(),
+        tracing: Tracing = OFF,
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._jitter = jitter
         self._limits = limits
+        self._tracing = tracing
         self._in_flight: dict[asyncio.Task[None], _Due] = {}
         self._ended: Counter[str] = Counter()
         self._place_free = asyncio.Event()
@@ -162,21 +168,53 @@ class Sender:
                     secrets=tuple(filter(None, (secret, previous))),
                     token=leases[delivery.id].token,
                     claimed_at=leases[delivery.id].claimed_at,
+                    traceparent=traceparent,
                 )
-                for delivery, endpoint, event, url, secret, previous in found
+                for delivery, endpoint, event, url, secret, previous, traceparent in found
             ]
             return await _wanted(session, due)
 
     async def _deliver(self, item: _Due) -> None:
+        with bound_contextvars(
+            delivery_id=item.delivery.id,
+            tenant_id=item.endpoint.tenant_id,
+            job_id=item.event.job_id,
+            trace_id=trace_id(item.traceparent),
+        ):
+            answer = await self._send(item)
+            attempt = item.delivery.attempt - item.delivery.attempts_before + 1
+            verdict = judge(answer, attempt=attempt, jitter=self._jitter, is_shared=item.endpoint.on_request)
+            if answer.error is not None:
+                log.info("delivery.refused", event_type=item.event.type, attempt=attempt, error=answer.error)
+            try:
+                await self._record(item, answer, verdict)
+            except SQLAlchemyError as error:
+                log.warning("delivery.not_recorded", error=str(error))
+
+    async def _send(self, item: _Due) -> Answer:
         body = json.dumps(event_body(item.event), separators=(",", ":"), ensure_ascii=False).encode()
-        headers = sign(item.secrets, item.event.id, item.claimed_at, body)
-        answer = await self._client.post(item.url, body, headers)
-        attempt = item.delivery.attempt - item.delivery.attempts_before + 1
-        verdict = judge(answer, attempt=attempt, jitter=self._jitter, is_shared=item.endpoint.on_request)
-        try:
-            await self._record(item, answer, verdict)
-        except SQLAlchemyError as error:
-            log.warning("delivery.not_recorded", delivery=item.delivery.id, error=str(error))
+        headers = dict(sign(item.secrets, item.event.id, item.claimed_at, body))
+        with self._traced(item) as spot:
+            if spot.traceparent is not None:
+                headers["traceparent"] = spot.traceparent
+            answer = await self._client.post(item.url, body, headers)
+            if answer.status is not None:
+                spot.tell(**{"http.response.status_code": answer.status})
+            if answer.error is not None:
+                spot.fail(answer.error)
+        return answer
+
+    def _traced(self, item: _Due) -> AbstractContextManager[Spot]:
+        """The attempt's place in the trace of its job; what belongs to no trace begins none."""
+        told: Attributes = {
+            "lockstep.event": item.event.type,
+            "lockstep.event_id": item.event.id,
+            "lockstep.endpoint_id": item.endpoint.id,
+            "lockstep.tenant_id": item.endpoint.tenant_id,
+            "lockstep.attempt": item.delivery.attempt + 1,
+        }
+        tracing = OFF if item.traceparent is None else self._tracing
+        return tracing.span("webhook delivery", parent=item.traceparent, kind=SpanKind.CLIENT, attributes=told)
 
     async def _record(self, item: _Due, answer: Answer, verdict: Verdict) -> None:
         async with self._sessions.begin() as session:

@@ -274,8 +274,8 @@ CLAIM_DELIVERIES = text("""
 
 def claimed_deliveries(
     ids: list[str],
-) -> Select[WebhookDelivery, WebhookEndpoint, Event, str, str, str | None]:
-    """Deliveries with what sending them takes: where to, the secret, and the one before while it is good."""
+) -> Select[WebhookDelivery, WebhookEndpoint, Event, str, str, str | None, str | None]:
+    """Deliveries with what sending them takes: where to, the secret, the one before while it is good, and the trace."""
     requested = WebhookEndpoint.on_request
     previous = case(
         (WebhookEndpoint.previous_secret_expires_at > lockstep_now(), WebhookEndpoint.previous_secret),
@@ -287,7 +287,7 @@ def claimed_deliveries(
     url = case((requested, Job.webhook["url"].astext), else_=WebhookEndpoint.url)
     secret = func.coalesce(WebhookEndpoint.secret, Tenant.webhook_secret)
     return (
-        select(WebhookDelivery, WebhookEndpoint, Event, url, secret, previous)
+        select(WebhookDelivery, WebhookEndpoint, Event, url, secret, previous, Job.traceparent)
         .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
         .join(Tenant, Tenant.id == WebhookDelivery.tenant_id)
         .join(Event, Event.id == WebhookDelivery.event_id)

@@ -113,7 +113,7 @@ class Child:
     def run(self) -> None:
         """Serve until `Shutdown`."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
-        self._send(protocol.Ready(str(self._device), _device_name(self._device)))
+        self._send(protocol.Ready(str(self._device), _device_name(self._device), _gpu(self._device)))
         while not isinstance(work := self._inbox.get(), protocol.Shutdown):
             answer = self._answer(work)
             # Forgotten before the parent hears of it: from then on the same id may come back as another attempt.
@@ -182,6 +182,10 @@ def _half_of_memory(device: torch.device) -> int:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _gpu(device: torch.device) -> str | None:
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
 
 
 def main() -> None:

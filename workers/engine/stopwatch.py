@@ -1,4 +1,4 @@
-"""How long the parts of a piece of work take."""
+"""When the parts of a piece of work were done, and how long they took."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import torch
 
 
 class Stopwatch:
-    """Seconds by the clock, by the name of the part, added up."""
+    """The parts in the order in which they ended: name, Unix time of the beginning, seconds."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.parts: list[tuple[str, float, float]] = []
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by the name of the part, added up."""
+        sums: dict[str, float] = {}
+        for name, _, seconds in self.parts:
+            sums[name] = sums.get(name, 0.0) + seconds
+        return sums
 
     @contextmanager
     def time(self, part: str, device: torch.device | None = None) -> Iterator[None]:
         """Time a block; of work that a GPU does on its own, to its end on that ``device``."""
-        started = time.perf_counter()
+        began_at, started = time.time(), time.perf_counter()
         try:
             yield
         finally:
             if device is not None and device.type == "cuda":
                 torch.cuda.synchronize(device)
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+            self.parts.append((part, began_at, time.perf_counter() - started))

@@ -127,7 +127,7 @@ class Workbench:
                     outputs.append(image.result())
                 except EngineError as error:
                     failures.append(_failure(item, error))
-        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures), watch.seconds)
+        return protocol.Generated(work.request_id, tuple(outputs), tuple(failures), watch.seconds, tuple(watch.parts))
 
     def _draw(
         self,

@@ -49,7 +49,7 @@ def run(attempt: Attempt) -> Callable[[], None] | None:
     for message in attempt.converse(request):
         match message:
             case Generated():
-                attempt.timings |= message.seconds
+                attempt.note_engines(message.seconds, message.parts)
                 return partial(_finish, attempt, message)
             case Stopped():
                 attempt.stop()
@@ -131,13 +131,14 @@ def _job_id(item_id: str) -> str:
 
 def _store(attempt: Attempt, job: ClaimedJob, images: list[GeneratedImage]) -> dict[int, Product]:
     """The files of a job's pictures, by number; those that are withheld have none."""
-    file = _params(job).file
+    params = _params(job)
+    file = params.file
     return {
         number: outputs.store(
             attempt,
             job,
             Path(image.path),
-            purpose="output",
+            purpose="preview" if params.draft else "output",
             name=f"{number}.{file.format}",
             media_type=file.media_type,
             size=(image.width, image.height),

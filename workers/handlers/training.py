@@ -55,8 +55,9 @@ def _needed(job: ClaimedJob) -> list[str]:
 
 
 def _gather(attempt: Attempt) -> list[Training]:
-    fetched = fetch_for_each(attempt, _needed, attempt.scratch / "files")
-    return [_training(attempt, job, files) for job, files in fetched]
+    with attempt.timed("fetch"):
+        fetched = fetch_for_each(attempt, _needed, attempt.scratch / "files")
+        return [_training(attempt, job, files) for job, files in fetched]
 
 
 def _training(attempt: Attempt, job: ClaimedJob, files: Mapping[str, Path]) -> Training:

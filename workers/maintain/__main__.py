@@ -34,6 +34,7 @@ from workers.maintain.cleaner import Cleaner, Kept
 from workers.maintain.leader import Leader
 from workers.maintain.loop import Loop, persist, repeat
 from workers.maintain.ringer import Ringer
+from workers.maintain.selftester import SelfTester
 from workers.maintain.sender import open_sender
 from workers.maintain.sweeper import Sweeper
 from workers.maintain.wakeup import WakeListener
@@ -41,7 +42,7 @@ from workers.maintain.wakeup import WakeListener
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_THREADS = 13  # more than there are loops that wait for Postgres or the broker
+_THREADS = 14  # more than there are loops that wait for Postgres or the broker
 
 log = structlog.get_logger()
 
@@ -78,9 +79,12 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
     sessions = sessionmaker(engine)
     store = ObjectStore.from_settings(settings)
     wakeups = WakeListener(settings.worker_dsn)
+    own: set[str] = set()
+    url = (settings.internal_url or settings.base_url).rstrip("/")
+    self_tester = SelfTester(sessions, store, url=url, own=own)
     try:
         await persist("registration", partial(asyncio.to_thread, _register, sessions, settings))
-        async with open_sender(settings) as sender:
+        async with open_sender(settings, own) as sender:
             ringer = Ringer(sessions, partial(ring, celery))
             call = partial(asyncio.to_thread, ringer.run_once)
             reap = partial(reaper.run_once, sessions, jitter=random.random)
@@ -103,9 +107,11 @@ async def _open_loops(settings: Settings) -> AsyncIterator[Sequence[Loop]]:
                 _loop("forgetter", 10, partial(forgetter.run_once, sessions)),
                 _loop("cleaner", 60, Cleaner(sessions, store, Kept.of(settings)).run_once),
                 _loop("sweeper", 300, Sweeper(sessions, store).run_once),
+                _loop("selftester", 1, self_tester.run_once),
                 _loop("watcher", 60, partial(watcher.run_once, sessions)),
             )
     finally:
+        self_tester.stop()
         await wakeups.close()
         celery.close()
         engine.dispose()

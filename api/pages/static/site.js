@@ -61,6 +61,7 @@ window.tell = tell;
 // The server may answer an act with `HX-Trigger: {"tell": "..."}`; an error it answers as a problem document.
 document.addEventListener("tell", (event) => tell(event.detail.value));
 document.addEventListener("htmx:responseError", (event) => {
+  if (event.defaultPrevented) return; // told beside a field
   let told = "That did not work.";
   try {
     told = JSON.parse(event.detail.xhr.responseText).detail || told;

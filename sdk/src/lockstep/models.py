@@ -248,10 +248,12 @@ class GenerationResult(Resource):
 class Generation(Job):
     """A job that draws pictures of a prompt; ``result`` is set once it has succeeded.
 
-    ``reproduces`` is the job whose pictures it draws again, where it does that.
+    ``reproduces`` is the job whose pictures it draws again, where it does that; a ``draft`` is a quick look of the
+    studio, whose picture the next one replaces.
     """
 
     reproduces: str | None = None
+    draft: bool = False
     result: GenerationResult | None = None
 
 
@@ -344,6 +346,7 @@ class Limits(Resource):
     jobs: Cap
     tenant_max_running: int
     stored_bytes: Cap
+    open_uploads: Cap | None = None
     budgets: tuple[Budget, ...] = ()
 
 

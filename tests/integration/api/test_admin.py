@@ -9,18 +9,30 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from core.jobs import workers
-from tests.serving import POOL, Deployment, Tenant, refused
+from core.jobs import execution, workers
+from core.jobs.execution import ClaimedJob, Ending
+from core.jobs.recovery import promote
+from core.jobs.states import JobState
+from tests.serving import LEASE, POOL, Deployment, Tenant, refused
 
 
 @pytest.fixture
 def worker(deployment: Deployment) -> Iterator[str]:
+    yield new_worker(deployment)
+    with deployment.sessions.begin() as session:
+        session.execute(text("DELETE FROM workers"))
+
+
+def new_worker(deployment: Deployment) -> str:
     with deployment.sessions.begin() as session:
         worker_id = workers.register(session, pool=POOL, host="h", pid=1)
         workers.beat(session, worker_id, state="idle", device="cpu", warm_models=())
-    yield worker_id
+    return worker_id
+
+
+def claim(deployment: Deployment, worker: str, room: int = 1) -> list[ClaimedJob]:
     with deployment.sessions.begin() as session:
-        session.execute(text("DELETE FROM workers"))
+        return execution.claim(session, pool=POOL, worker_id=worker, warm=frozenset(), room=room, lease=LEASE)
 
 
 def change(operator: Tenant, path: str, **body: Any) -> None:
@@ -100,6 +112,39 @@ def test_a_job_is_moved_and_canceled_whosever_it_is(acme: Tenant, operator: Tena
     refused(operator.http.post(f"/v1/admin/jobs/{job['id']}/cancel"), 409, "not-cancelable")
     refused(operator.http.patch(f"/v1/admin/jobs/{job['id']}", json={"priority": "low"}), 409, "not-movable")
     assert [act["action"] for act in acts(operator, tenant=acme.id)] == ["job.canceled", "job.moved"]
+
+
+def test_a_worker_that_is_quarantined_loses_what_it_holds_and_gets_nothing_more(
+    acme: Tenant, operator: Tenant, worker: str
+):
+    deployment = acme.deployment
+    with deployment.owner.begin() as connection:  # nothing else waits
+        connection.execute(text("DELETE FROM ready"))
+    held, waiting = acme.generate()["id"], acme.generate()["id"]
+    (job,) = claim(deployment, worker)
+    assert job.id == held
+    change(operator, f"/workers/{worker}", drained=True, quarantined=True, reason="green pictures")
+    assert acme.http.get(f"/v1/jobs/{held}").json()["state"] == "queued"
+    assert deployment.column("SELECT outcome FROM job_attempts WHERE job_id = :id", id=held) == ["returned"]
+    with deployment.sessions.begin() as session:
+        promote(session)
+        ending = Ending(job.id, job.token, JobState.SUCCEEDED, 1.0, result={})
+        assert execution.finish(session, [ending]) == set()
+    assert claim(deployment, worker) == []
+    assert {job.id for job in claim(deployment, new_worker(deployment), room=8)} >= {held, waiting}
+    (act,) = [act for act in acts(operator) if act["object_id"] == worker]
+    assert act["after"] == {"drained": True, "quarantined": True, "reason": "green pictures", "taken_back": [held]}
+    (told,) = [row for row in operator.http.get("/v1/admin/workers").json()["data"] if row["id"] == worker]
+    assert (told["drained"], told["quarantined"]) == (True, True)
+    change(operator, f"/workers/{worker}", drained=False)
+    assert deployment.scalar(
+        "SELECT quarantined_at IS NULL AND drained_at IS NULL FROM workers WHERE id = :i", i=worker
+    )
+
+
+def test_what_is_not_drained_is_not_quarantined(operator: Tenant):
+    body = {"drained": False, "quarantined": True}
+    refused(operator.http.patch("/v1/admin/workers/wrk_x", json=body), 422, "validation")
 
 
 def test_a_keys_cap_is_set_and_lifted(acme: Tenant, operator: Tenant):

@@ -106,6 +106,8 @@ OF_OPERATORS = [
     ("POST", "/v1/admin/jobs/{job_id}/cancel"),
     ("POST", "/v1/admin/jobs/{job_id}/retry"),
     ("POST", "/v1/admin/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/resend"),
+    ("POST", "/v1/admin/selftest"),
+    ("GET", "/v1/admin/selftest/{self_test}"),
     ("GET", "/v1/admin/audit"),
 ]
 BODIES: dict[str, dict[str, Any]] = {

@@ -246,6 +246,7 @@ def test_only_so_many_uploads_are_open_however_many_are_announced_at_once(acme, 
         answers = list(pool.map(lambda _: acme.http.post("/v1/uploads", json={"size_bytes": 5}), range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 5
     assert {answer.json()["limit"]["name"] for answer in answers if answer.status_code == 409} == {"uploads.open"}
+    assert acme.http.get("/v1/limits").json()["open_uploads"] == {"limit": 3, "used": 3}
 
 
 def test_an_announcement_under_one_key_is_made_once(acme):

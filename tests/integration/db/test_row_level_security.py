@@ -18,6 +18,9 @@ SHARED = {
     "start_calibrations",
     "marks",
     "attempt_tallies",
+    "wait_tallies",
+    "batch_tallies",
+    "self_tests",
     "invariant_looks",
     "sign_in_tries",
 }  # no tenant's; fmt: skip

@@ -60,6 +60,32 @@ def test_an_event_that_an_endpoint_never_got_is_told(history: History, breakable
     assert breakable.found() == {"missed-deliveries": [started.id]}
 
 
+def test_a_host_is_owed_the_events_of_the_jobs_that_name_it_and_no_others(history: History, breakable: Breakable):
+    breakable.run(
+        "INSERT INTO webhook_endpoints (id, tenant_id, name, url, event_types, on_request, listening_since)"
+        " VALUES ('we_2', :tenant, '', 'http://127.0.0.1/', '{}', true, now() - interval '1 hour')"
+    )
+    for sign, job_id in (("-", history.succeeded), ("+", history.canceled)):  # the first and the last
+        breakable.run(
+            f"UPDATE events SET created_at = created_at {sign} interval '1 second' WHERE job_id = :id", id=job_id
+        )
+        breakable.run(
+            "INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id)"
+            " SELECT 'dlv_' || id, :tenant, 'we_2', id FROM events WHERE job_id = :id AND sequence = 1",
+            id=job_id,
+        )
+    assert breakable.found() == {}
+    for types, missed in (('["generation.failed"]', False), ('["generation.queued"]', True), ("[]", True)):
+        breakable.run(
+            "UPDATE jobs SET webhook = jsonb_build_object('endpoint_id', 'we_2', 'event_types', CAST(:types AS jsonb))"
+            " WHERE id = :id",
+            types=types,
+            id=history.waiting,
+        )
+        queued = f"evt_{history.waiting[4:]}000001"
+        assert breakable.found() == ({"missed-deliveries": [queued]} if missed else {})
+
+
 def test_a_delivery_that_nobody_received_is_told(history: History, breakable: Breakable):
     delivery = history.queue.one("SELECT id FROM webhook_deliveries LIMIT 1")
     breakable.run(

@@ -189,10 +189,24 @@ def test_a_job_cannot_be_charged_twice(queue):
         session.execute(again)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE ledger_entries SET charged_ms = 0", "DELETE FROM ledger_entries"])
-def test_what_is_in_the_ledger_stays_there(queue, statement):
+def test_what_is_in_the_ledger_stays_there(queue):
+    queue.submit(queue.tenant())
     with Session(queue.workers) as session, pytest.raises(ProgrammingError, match="permission denied"):
-        session.execute(text(statement))
+        session.execute(text("UPDATE ledger_entries SET charged_ms = 0"))
+    with Session(queue.workers) as session, session.begin():
+        session.execute(text("DELETE FROM ledger_entries"))
+    assert queue.one("SELECT count(*) FROM ledger_entries").count == 1
+
+
+def test_only_the_ledger_of_a_self_tests_tenant_may_go(queue):
+    kept, synthetic = queue.tenant("kept"), queue.tenant("synthetic")
+    for tenant_id in (kept, synthetic):
+        queue.submit(tenant_id)
+    tested = "INSERT INTO self_tests (id, actor, subject_id, until) VALUES ('tst_1', 'x', :id, lockstep_now())"
+    with Session(queue.workers) as session, session.begin():
+        session.execute(text(tested), {"id": synthetic})
+        session.execute(text("DELETE FROM ledger_entries"))
+    assert queue.column("SELECT tenant_id FROM ledger_entries") == [kept]
 
 
 @pytest.mark.parametrize(

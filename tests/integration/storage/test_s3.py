@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from datetime import timedelta
 
+import httpx
 import pytest
 
 from core.config import Settings
@@ -27,6 +29,18 @@ def test_a_file_comes_back_as_it_was(store, tmp_path, size):
     assert back.read_bytes() == path.read_bytes()
     if size:
         assert b"".join(store.read("a/file", first=1, last=size - 1)) == path.read_bytes()[1:]
+
+
+def test_whoever_has_an_address_writes_exactly_so_many_bytes_and_only_there(store):
+    address = store.address_to_put("a/part", size_bytes=5, lifetime=timedelta(minutes=1))
+    for wrong in (b"", b"abcd", b"abcdef"):
+        assert httpx.put(address, content=wrong, verify=False).is_client_error
+    assert httpx.put(address.replace("a/part", "a/other"), content=b"abcde", verify=False).is_client_error
+    for key in ("a/part", "a/other"):
+        with pytest.raises(ObjectMissing):
+            store.get(key)
+    assert httpx.put(address, content=b"abcde", verify=False).is_success
+    assert store.get("a/part") == b"abcde"
 
 
 def test_what_is_not_there_is_missing(store, tmp_path):

@@ -46,6 +46,12 @@ async def test_a_generation_leaves_pictures_that_its_tenant_can_fetch(deployment
     assert job.gpu_seconds > 0
 
 
+async def test_the_picture_of_a_draft_is_a_preview(deployment, worker):
+    job_id = await deployment.generate(draft=True)
+    worker.serve()
+    assert deployment.column("SELECT purpose FROM files WHERE job_id = :id", id=job_id) == ["preview"]
+
+
 async def test_a_batch_of_several_jobs_is_one_claim_and_every_job_its_own_result(deployment, worker):
     ids = [await deployment.generate(prompt=prompt) for prompt in ("a cat", "a dog", "a red hat")]
     assert worker.serve() == 3

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from api import errors
 from api.middleware import BodyLimit, RequestContext
+from core.tracing import OFF
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ async def client():
         return len(await request.body())
 
     app.add_middleware(BodyLimit, max_bytes=10)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, tracing=OFF)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         yield client
 

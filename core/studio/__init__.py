@@ -1,0 +1,1 @@
+"""What the studio's pages show and do beyond what the API's resources do."""
