@@ -106,6 +106,8 @@ JOB_CREATING = frozenset(
         "/v1/generations/sweep",
         "/v1/generations/reproduce",
         "/v1/generations/{job_id}/reproduce",
+        "/v1/jobs/{job_id}/retry",
+        "/v1/jobs/retry",
     }
 )
 # The studio's forms that do the same.

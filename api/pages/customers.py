@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api import content
-from api.dependencies import Acting, OperatorSession, Resources, Server
+from api.dependencies import Acting, Operator, OperatorSession, Resources, Server
 from api.pages.operations import done
 from api.pages.rendering import page
 from api.pagination import WantedPage
@@ -134,11 +134,10 @@ async def retry_job(request: Request, job_id: str, session: OperatorSession, ser
 
 
 @router.get("/jobs/{job_id}/pictures/{file_id}")
-async def show_picture(
-    request: Request, job_id: str, file_id: str, session: OperatorSession, server: Server
-) -> Response:
+async def show_picture(request: Request, job_id: str, file_id: str, _: Operator, server: Server) -> Response:
     """Show a picture that a job made."""
-    tenant_id = await reads.tenant_of_job(session, job_id)
+    async with server.operator_sessions() as session, session.begin():  # none is open while the store is read
+        tenant_id = await reads.tenant_of_job(session, job_id)
     async with _of(server, tenant_id)() as own:
         file = await library.get(own, file_id)
     if file.purpose != "output":

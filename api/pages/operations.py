@@ -14,6 +14,7 @@ from api.dependencies import Acting, Operator, OperatorSession, Server
 from api.pages.live import live
 from api.pages.rendering import page
 from api.pagination import WantedPage
+from api.schemas.job import PriorityName
 from core.db.paging import read_page
 from core.jobs import statements as jobs
 from core.jobs.retrying import RETRYABLE
@@ -225,7 +226,7 @@ async def cancel_job(request: Request, job_id: str, session: OperatorSession, ac
 
 @router.post("/jobs/{job_id}/priority")
 async def move_job(
-    request: Request, job_id: str, session: OperatorSession, actor: Acting, *, priority: Annotated[str, Form()]
+    request: Request, job_id: str, session: OperatorSession, actor: Acting, *, priority: Annotated[PriorityName, Form()]
 ) -> Response:
     """Move a queued job to another priority."""
     await session.run_sync(acts.move_job, actor, job_id, Priority[priority.upper()])

@@ -63,6 +63,8 @@ RESERVE = text(f"""
         SELECT NULL, reserved_ms, charged_ms, jobs, stored_bytes FROM note
         UNION ALL
         SELECT NULL, :reserved_ms, 0, :jobs, 0
+        UNION ALL  -- nothing, so that they too begin the new month
+        SELECT api_key_id, 0, 0, 0, 0 FROM budgets WHERE tenant_id = :tenant_id AND window_start < {_MONTH}
         UNION ALL
         SELECT :api_key_id, :reserved_ms, 0, :jobs, 0 WHERE :api_key_id IS NOT NULL)
     INSERT INTO budgets AS b (tenant_id, api_key_id, reserved_ms, charged_ms, jobs, stored_bytes)

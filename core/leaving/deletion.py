@@ -80,6 +80,9 @@ def _remove(store: ObjectStore, names: Iterable[str]) -> int:
 def _remove_rows(session: Session, actor: Actor, tenant_id: str) -> int:
     where = {"tenant_id": tenant_id}
     session.execute(statements.TAKE_TIME)
+    session.execute(statements.HOLD_TENANT, where)
+    if late := session.execute(statements.COUNT_LIVE, where).scalar_one():
+        raise Conflict(f"{late} of its jobs were just being accepted: repeat this in a moment.")
     session.execute(statements.FORGET_USES, where)
     session.execute(statements.LOOSEN_FILES, where)
     removed, last = 0, -1

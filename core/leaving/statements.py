@@ -78,6 +78,11 @@ LOCK_LIVE = text("""
     ORDER BY parent_id NULLS FIRST, id FOR UPDATE
 """)
 
+# Requests that had passed the door before it was shut have committed by then, and whoever comes later finds no tenant.
+HOLD_TENANT = text("SELECT 1 FROM tenants WHERE id = :tenant_id FOR UPDATE")
+
+COUNT_LIVE = text("SELECT count(*) FROM jobs WHERE tenant_id = :tenant_id AND state IN ('queued', 'running')")
+
 # Those of other tenants that draw with what this one granted.
 REVOKE_GRANTS = text("DELETE FROM concept_grants WHERE tenant_id = :tenant_id OR grantee_id = :tenant_id")
 

@@ -42,7 +42,6 @@ async def invite(
         raise Conflict(f"{email} is a member already.")
     invitation_id, token = new_id("inv"), tokens.new_token("invitation")
     values = {"id": invitation_id, "tenant_id": caller.tenant_id, "email": email, "role": role}
-    await session.execute(statements.UNINVITE_ADDRESS, {"email": email})
     await session.execute(statements.INVITE, {**values, "sha256": tokens.digest(token), "lifetime": LIFETIME})
     after = {"email": email, "role": role}
     note(session.sync_session, actor, "member.invited", invitation_id, tenant_id=caller.tenant_id, after=after)
@@ -83,14 +82,15 @@ async def find(connection: AsyncConnection, token: str) -> Invited:
 async def accept(
     session: AsyncSession, invited: Invited, token: str, *, name: str, password_hash: str, request_id: str | None
 ) -> Membership:
-    """Make whoever has the token a member, and a user if he is none; raises NotFound.
+    """Make whoever has the token a member, and a user if he is none; raises Conflict.
 
-    The session is bound to the tenant that invites. Who is a user already keeps his name and password.
+    The session is bound to the tenant that invites. Who is a user already keeps his name and password, and
+    ``password_hash`` is that of the password he gave: an account that has another one by now is not let in.
     """
     values = {"sha256": tokens.digest(token), "user_id": new_id("usr"), "name": name, "hash": password_hash}
     row = (await session.execute(statements.ACCEPT_INVITATION, values)).one_or_none()
     if row is None:
-        raise NotFound("No such invitation is open.", param="token")
+        raise Conflict("The invitation was accepted, or the account of its address changed, at this very moment.")
     after = {"email": invited.email, "role": row.role}
     actor = Actor(row.user_id, request_id)
     note(session.sync_session, actor, "member.joined", row.user_id, tenant_id=invited.tenant_id, after=after)

@@ -34,12 +34,13 @@ END_SESSION = text("DELETE FROM user_sessions WHERE token_sha256 = :sha256 RETUR
 
 END_SESSIONS_OF = text("DELETE FROM user_sessions WHERE user_id = :user_id")
 
+# In place of an earlier one to the same address.
 INVITE = text("""
     INSERT INTO invitations (id, tenant_id, email, role, token_sha256, expires_at)
     VALUES (:id, :tenant_id, :email, :role, :sha256, lockstep_now() + :lifetime)
+    ON CONFLICT (tenant_id, email) DO UPDATE SET id = excluded.id, role = excluded.role,
+        token_sha256 = excluded.token_sha256, created_at = excluded.created_at, expires_at = excluded.expires_at
 """).bindparams(bindparam("lifetime", type_=Interval()))
-
-UNINVITE_ADDRESS = text("DELETE FROM invitations WHERE email = :email")
 
 UNINVITE = text("DELETE FROM invitations WHERE id = :id RETURNING email, role, tenant_id")
 

@@ -36,6 +36,8 @@ def endpoints_page(*, after: Place | None, before: Place | None, limit: int) -> 
     )
 
 
+COUNT_ENDPOINTS = text("SELECT count(*) FROM webhook_endpoints WHERE NOT on_request AND deleted_at IS NULL")
+
 DELETE_ENDPOINT = text("""
     UPDATE webhook_endpoints SET deleted_at = lockstep_now() WHERE id = :endpoint_id AND deleted_at IS NULL
     RETURNING id

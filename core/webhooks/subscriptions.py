@@ -20,6 +20,7 @@ from core.webhooks.notices import DisabledReason
 from core.webhooks.signing import new_secret
 from core.webhooks.target_policy import TargetPolicy
 
+MOST_ENDPOINTS = 100  # of one tenant: the end of a batch writes an event's delivery to each of them
 OVERLAP = timedelta(hours=24)  # for which a secret that was replaced still signs
 
 
@@ -35,9 +36,11 @@ async def create_endpoint(
 ) -> tuple[WebhookEndpoint, str]:
     """A new endpoint and its secret, which is shown this once; no ``event_types`` means all of them.
 
-    Raises WebhookTargetRefused, or Invalid for an unknown event type.
+    Raises WebhookTargetRefused, Invalid for an unknown event type, and Conflict for one endpoint too many.
     """
     policy.check_url(url)
+    if (await session.execute(statements.COUNT_ENDPOINTS)).scalar_one() >= MOST_ENDPOINTS:
+        raise Conflict(f"There are {MOST_ENDPOINTS} webhook endpoints already: delete one that nobody needs.")
     secret = new_secret()
     endpoint = WebhookEndpoint(
         id=new_id("we"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 from zipfile import ZipFile
 
@@ -18,8 +19,9 @@ from core.leaving.export import export_tenant
 from core.members.roles import Role
 from core.operations.audit import Actor
 from core.storage import keys
+from core.storage.s3 import ObjectStore
 from tests.integration.api.members import put_user
-from tests.serving import Tenant, picture_bytes, refused
+from tests.serving import Deployment, Tenant, picture_bytes, refused
 
 OWNED = sorted(name for name, table in METADATA.tables.items() if "tenant_id" in table.c)
 OPERATOR = Actor("lockstepd")
@@ -36,6 +38,14 @@ def counts(tenant: Tenant) -> dict[str, int]:
 def delete(tenant: Tenant) -> Any:
     deployment = tenant.deployment
     return delete_tenant(sessionmaker(deployment.owner), deployment.store, OPERATOR, tenant.id)
+
+
+@pytest.fixture
+def latecomer(deployment: Deployment, url: str) -> Iterator[Tenant]:
+    """A tenant that is about to leave."""
+    tenant = Tenant(deployment, url, "latecomer")
+    with tenant.http:
+        yield tenant
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +150,42 @@ def test_a_deletion_leaves_nothing_of_the_tenant_and_everything_of_the_others(
     refused(full.http.get("/v1/jobs"), 401, "unauthenticated")
     with pytest.raises(NotFound):
         delete(full)
+
+
+class WhileObjectsGo(ObjectStore):
+    """The real store; something happens when its objects are first looked for."""
+
+    def __init__(self, store: ObjectStore, happens: Callable[[], None]) -> None:
+        self.__dict__.update(store.__dict__)
+        self._happens: Callable[[], None] | None = happens
+
+    def keys_under(self, prefix: str) -> Iterator[str]:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+        return super().keys_under(prefix)
+
+
+def test_a_job_that_was_just_being_accepted_when_the_tenant_was_shut_is_found(latecomer: Tenant):
+    """Its request had passed the door before; it must not run on with nobody to answer for what it writes."""
+    deployment = latecomer.deployment
+    late = latecomer.generate("a cat")["id"]
+    with deployment.owner.begin() as connection:  # what the request will commit
+        row = connection.exec_driver_sql("SELECT to_jsonb(j) FROM jobs j WHERE id = %s", (late,)).scalar_one()
+
+    def commit() -> None:
+        again = row | {"id": f"{late}x", "state": "queued"}
+        with deployment.owner.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO jobs SELECT (jsonb_populate_record(NULL::jobs, %s)).*", (json.dumps(again),)
+            )
+
+    store = WhileObjectsGo(deployment.store, commit)
+    with pytest.raises(Conflict, match="repeat"):
+        delete_tenant(sessionmaker(deployment.owner), store, OPERATOR, latecomer.id)
+    assert count(latecomer, "jobs") == 2
+    delete(latecomer)
+    assert {table for table, left in counts(latecomer).items() if left} == {"audit_log"}
 
 
 def test_a_tenant_whose_jobs_run_is_shut_first_and_deleted_when_they_have_stopped(friend: Tenant):

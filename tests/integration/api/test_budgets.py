@@ -115,6 +115,18 @@ def test_a_budget_of_a_month_forgets_what_was_spent_before_it(deployment, acme):
     assert (budget(acme)["spent"], budget(acme)["left"]) == (0, 1 - COST)
 
 
+def test_a_keys_budget_of_a_month_is_shown_anew_though_the_key_did_nothing_since(deployment, acme):
+    key_id = deployment.scalar("SELECT id FROM api_keys WHERE tenant_id = :id", id=acme.id)
+    deployment.succeed(deployment.claim(post(acme).json()["id"]))
+    assert limit_to(acme, 10, period="month", api_key_id=key_id)["spent"] == 1.5
+    with deployment.owner.begin() as connection:  # as if all that had happened last month
+        for table, column in (("ledger_entries", "created_at"), ("budgets", "window_start")):
+            month = f"UPDATE {table} SET {column} = {column} - interval '1 month' WHERE tenant_id = :id"
+            connection.execute(text(month), {"id": acme.id})
+    (_, shown) = acme.http.get("/v1/budgets").json()["data"]
+    assert (shown["api_key_id"], shown["spent"], shown["left"]) == (key_id, 0, 10)
+
+
 def test_a_soft_budget_only_warns(acme):
     limit_to(acme, 0, hard=False)
     warnings = post(acme).json()["warnings"]

@@ -176,3 +176,14 @@ def test_granting_and_revoking_are_written_down(acme: Tenant, rival: Tenant, con
         ("concept.granted", concept),
     ]
     assert acts[0]["before"] == {"name": "tom", "tenant": rival.id}
+
+
+def test_what_was_to_be_drawn_with_a_concept_is_not_tried_again_once_its_owner_has_deleted_it(
+    acme: Tenant, rival: Tenant, concept: str
+):
+    grant(acme, rival)
+    failed = created(draw(rival, acme))["id"]
+    error = JobError("engine-lost", "It is gone.", retryable=False)
+    rival.deployment.end(rival.deployment.claim(failed), JobState.FAILED, error)
+    acme.http.delete("/v1/concepts/tom")
+    refused(rival.http.post(f"/v1/jobs/{failed}/retry"), 404, "not-found")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
 from core.config import Settings
+from core.tenants.statements import RESOLVE_API_KEY
 from tests.serving import Deployment, Tenant, picture_bytes, refused
 
 BODY = {"prompt": "a cat", "steps": 2}
@@ -91,6 +95,41 @@ def test_of_many_requests_at_once_no_more_are_served_than_the_bucket_holds(acme:
     served = Counter(answer.status_code for answer in asyncio.run(at_once()))
     assert JOBS_PER_MINUTE <= served[422] <= JOBS_PER_MINUTE + 10  # it fills by one each two seconds
     assert served[422] + served[429] == 2 * JOBS_PER_MINUTE
+
+
+def test_whoever_finds_a_bucket_just_made_and_already_empty_is_refused(deployment: Deployment, acme: Tenant):
+    """The first two requests of a tenant at one moment, of which only one is served."""
+    take = text("SELECT taken, full_in > interval '0' FROM take_token(:id, 'new', 1, interval '1 minute')")
+    with ThreadPoolExecutor(1) as threads:
+        with deployment.owner.begin() as first:
+            assert first.execute(take, {"id": acme.id}).all() == [(True, True)]
+
+            def second() -> Any:
+                with deployment.owner.begin() as connection:
+                    return connection.execute(take, {"id": acme.id}).all()
+
+            waiting = threads.submit(second)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+        assert waiting.result(10) == [(False, True)]
+
+
+def test_no_limit_is_looked_up_however_the_statement_was_planned(deployment: Deployment, acme: Tenant):
+    with deployment.owner.begin() as connection:
+        connection.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        sha256 = connection.execute(text("SELECT key_sha256 FROM api_keys LIMIT 1")).scalar_one()
+        asked = {"sha256": sha256, "policy": "jobs", "quota": 0, "period": timedelta(minutes=1)}
+        for _ in range(8):  # the driver prepares a statement that comes again
+            row = connection.execute(RESOLVE_API_KEY, asked).one()
+        assert (row.taken, row.full_in) == (True, None)
+
+
+def test_trying_jobs_again_counts_as_making_jobs(acme: Tenant):
+    use_up(acme)
+    for path in ("/v1/jobs/job_x/retry", "/v1/jobs/retry"):
+        answer = acme.http.post(path, json={})
+        assert refused(answer, 429, "rate-limited")["limit"]["name"] == "rate.jobs"
+        assert answer.headers["x-should-retry"] == "true"
 
 
 def test_a_key_that_does_not_work_uses_up_nothing(acme: Tenant):

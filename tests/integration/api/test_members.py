@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from core.members.roles import Role
+from core.members.statements import ACCEPT_INVITATION
+from core.members.tokens import digest
 from tests.integration.api.members import PASSWORD, browser, put_user, signed_in, try_to_sign_in
 from tests.serving import Tenant, created, refused
 
@@ -70,6 +73,30 @@ def test_a_user_joins_another_tenant_with_the_password_he_has(acme: Tenant, riva
     with browser(acme) as client:
         created(try_to_sign_in(client, email, tenant=acme.id))
         created(try_to_sign_in(client, email, tenant=rival.id))
+
+
+def test_nobody_joins_by_a_password_that_somebody_else_chose_for_the_address_meanwhile(acme: Tenant, rival: Tenant):
+    """Whoever takes the address between the look at it and the joining gets no way into the tenant that invites."""
+    email = f"raced-{acme.id}@example.com"
+    token = invite(acme.http, email, "admin")["token"]
+    put_user(rival, Role.OWNER, email)  # after the one invited was found to have no account
+    with acme.deployment.owner.begin() as connection:
+        asked = {"sha256": digest(token), "user_id": "usr_late", "name": "", "hash": "of another password"}
+        assert connection.execute(ACCEPT_INVITATION, asked).all() == []
+        connection.rollback()
+    created(accept(acme, token))
+
+
+def test_of_many_who_invite_one_address_at_once_none_breaks(acme: Tenant):
+    email = f"wanted-{acme.id}@example.com"
+
+    def ask(_: int) -> int:
+        return acme.http.post("/v1/invitations", json={"email": email}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(24))) == {201}
+    (left,) = acme.http.get("/v1/invitations").json()["data"]
+    assert left["email"] == email
 
 
 def test_a_new_password_has_to_be_long(acme: Tenant):

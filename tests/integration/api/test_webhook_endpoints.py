@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.webhooks.subscriptions import MOST_ENDPOINTS
 from tests.serving import created, refused
 
 URL = "https://hooks.example.com/lockstep"
@@ -185,3 +186,13 @@ def test_what_is_done_to_an_endpoint_is_written_down_without_its_secret(acme):
     assert acts == [(f"webhook_endpoint.{verb}", made["id"]) for verb in verbs]
     assert rotated["signing_secret"] not in told.text
     assert made["signing_secret"] not in told.text
+
+
+def test_a_tenant_has_so_many_endpoints_and_no_more(acme, rival):
+    """Every event is written once for each of them, beside other tenants' jobs."""
+    made = [endpoint(acme)["id"] for _ in range(MOST_ENDPOINTS)]
+    problem = refused(acme.http.post("/v1/webhook_endpoints", json={"url": URL}), 409, "conflict")
+    assert str(MOST_ENDPOINTS) in problem["detail"]
+    endpoint(rival)
+    assert acme.http.delete(f"/v1/webhook_endpoints/{made[0]}").status_code == 204
+    endpoint(acme)

@@ -38,6 +38,25 @@ def test_the_api_has_the_same_limits_as_the_workers(postgres_url):
     assert asyncio.run(read_async()) == read(postgres_url)
 
 
+def test_what_a_statement_was_given_is_told_by_no_error(postgres_url):
+    """Errors are logged, and secrets, hashes and prompts are among the values."""
+    broken = text("SELECT 1 / (length(:value) - 9)")
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection, pytest.raises(DBAPIError) as told:
+        connection.execute(broken, {"value": "whsec_abc"})
+    engine.dispose()
+    assert "whsec_abc" not in str(told.value)
+
+    async def fail() -> None:
+        engine = async_engine(postgres_url)
+        async with engine.connect() as connection:
+            await connection.execute(broken, {"value": "whsec_abc"})
+
+    with pytest.raises(DBAPIError) as told:
+        asyncio.run(fail())
+    assert "whsec_abc" not in str(told.value)
+
+
 def test_a_role_taken_by_a_url_goes_with_the_limits(postgres_url):
     login = postgres_url.set(username=SUPERUSER).render_as_string()
     assert read(Settings(database_url=login).worker_dsn) == (WORKER, "10s", "10s", "1min")

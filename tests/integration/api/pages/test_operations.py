@@ -148,3 +148,9 @@ def test_looking_is_ended_by_the_database_after_two_seconds(operator: Tenant):
         connection.execute(text("LOCK TABLE pools IN ACCESS EXCLUSIVE MODE"))
         assert operator.http.get("/admin", timeout=20).status_code == 503
     assert operator.http.get("/admin").status_code == 200
+
+
+def test_a_priority_that_there_is_not_is_refused(acme: Tenant, operator: Tenant):
+    job_id = acme.generate()["id"]
+    answer = operator.http.post(f"/admin/jobs/{job_id}/priority", data={"priority": "highest"})
+    assert refused(answer, 422, "validation")["error"]["param"] == "priority"
