@@ -49,8 +49,11 @@ def test_what_a_statement_was_given_is_told_by_no_error(postgres_url):
 
     async def fail() -> None:
         engine = async_engine(postgres_url)
-        async with engine.connect() as connection:
-            await connection.execute(broken, {"value": "whsec_abc"})
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(broken, {"value": "whsec_abc"})
+        finally:
+            await engine.dispose()
 
     with pytest.raises(DBAPIError) as told:
         asyncio.run(fail())
