@@ -77,8 +77,10 @@ def guard(app: Celery, settings: Settings, supervisor: Supervisor) -> None:
     """Have a worker that hears no doorbell leave, with its engine."""
 
     def leave() -> None:
-        supervisor.close()
-        os._exit(os.EX_TEMPFAIL)  # Celery would wait for the connection that it thinks it has
+        try:
+            supervisor.close()
+        finally:
+            os._exit(os.EX_TEMPFAIL)  # Celery would wait for the connection that it thinks it has
 
     sessions = sessionmaker(sync_engine(settings.worker_dsn, pool_size=1))
     Watchdog(sessions, supervisor.worker_id, broker_answers=lambda: broker_answers(app), leave=leave).start()
