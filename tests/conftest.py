@@ -33,9 +33,11 @@ def new_database(servers: TestServers) -> Callable[[], URL]:
 
 
 @pytest.fixture(scope="module")
-def postgres_url(servers: TestServers) -> URL:
+def postgres_url(servers: TestServers) -> Iterator[URL]:
     """A migrated database for this module, as the role that owns the tables."""
-    return servers.new_database()
+    url = servers.new_database()
+    yield url
+    servers.drop_database(url)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import redis
+from psycopg import sql
 from sqlalchemy.engine import URL
 
 from core.config import Settings
@@ -73,6 +74,11 @@ class TestServers:
         name = f"lockstep_{next(self._numbers)}"
         self.postgres.create_database(name, template=_TEMPLATE)
         return self.postgres.url(database=name)
+
+    def drop_database(self, url: URL) -> None:
+        """Give back its memory; a run makes some four hundred databases of nine megabytes."""
+        with self.postgres.superuser() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(url.database))))
 
     def new_bucket(self) -> dict[str, object]:
         """The ``s3_...`` settings of an empty bucket."""

@@ -10,6 +10,7 @@ import multiprocessing
 import resource
 import threading
 from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
 
 import structlog
@@ -50,7 +51,7 @@ class Decoder:
             return task.result()
         except TimeoutError as error:
             raise PictureUnreadable(f"The picture was not decoded within {seconds:g} s.", param="file") from error
-        except (ProcessExpired, CancelledError, MemoryError) as error:
+        except (ProcessExpired, BrokenProcessPool, CancelledError, MemoryError) as error:
             log.warning("decoder.died", bytes=len(data), error=str(error))
             raise PictureUnreadable("The picture cannot be decoded.", param="file") from error
 
