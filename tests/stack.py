@@ -111,6 +111,12 @@ class TestServers:
             client.flushall()
         return self.valkey.url
 
+    def restart(self) -> None:
+        """Stop those that were started, and start them again on what they keep."""
+        for server in (self.postgres, self.valkey, self.seaweed):
+            server.process.stop()
+            server.start()
+
     def stop(self) -> None:
         """End the servers that were started; nothing of theirs is needed again."""
         self._at_the_end.close()

@@ -43,7 +43,13 @@ def main() -> None:
         )
         began = time.monotonic()
         with under_load(deployment, Path(folder) / "maintain.log", given.seed) as watch:
-            watch.look(given.looks, maintainer_restarts=looks[7::10], api_restarts=looks[13::20])
+            watch.look(
+                given.looks,
+                maintainer_restarts=looks[7::10],
+                api_restarts=looks[13::20],
+                everything_restarts=looks[4::15],
+                restart_servers=servers.restart,
+            )
         workers, attempts, jobs = (
             deployment.scalar(f"SELECT count(*) FROM {table}") for table in ("workers", "job_attempts", "jobs")
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class Running:
         self._maintainer.close()
         self._maintainer.enter_context(maintaining(self._settings, self._log))
         until(lambda: b"leadership.won" in self._log.read_bytes())
+
+    def restart_everything(self, restart_servers: Callable[[], None]) -> None:
+        self.close()
+        restart_servers()
+        self.restart_maintainer()
+        self.restart_api()
 
     def close(self) -> None:
         self._api.close()
@@ -83,9 +89,19 @@ class Watch:
         self._operator = operator
         self._chance = chance
 
-    def look(self, times: int, *, maintainer_restarts: Sequence[int], api_restarts: Sequence[int]) -> None:
-        """Compare all figures so many times; before these looks the maintainer, or the API, is killed and started."""
+    def look(
+        self,
+        times: int,
+        *,
+        maintainer_restarts: Sequence[int],
+        api_restarts: Sequence[int],
+        everything_restarts: Sequence[int] = (),
+        restart_servers: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Compare all figures so many times; before these looks the maintainer, the API, or everything starts again."""
         for number in range(times):
+            if number in everything_restarts:
+                self._running.restart_everything(restart_servers)
             if number in maintainer_restarts:
                 self._running.restart_maintainer()
             if number in api_restarts:

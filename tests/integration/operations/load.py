@@ -77,7 +77,8 @@ class Load:
 
     def _over_http(self, tenant: Tenant, act: Callable[[httpx.Client], None], *, pause: float) -> None:
         while not self._stopped.is_set():
-            with suppress(httpx.TransportError), tenant.client() as client:  # the API may be starting again
+            # The API, or Postgres, may be starting again.
+            with suppress(httpx.TransportError, SQLAlchemyError), tenant.client() as client:
                 client.base_url = httpx.URL(self._say())
                 while not self._stopped.is_set():
                     act(client)

@@ -68,7 +68,7 @@ class Observatory:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._owner: Engine = create_engine(settings.owner_dsn, isolation_level="REPEATABLE READ")
+        self._owner: Engine = create_engine(settings.owner_dsn, isolation_level="REPEATABLE READ", pool_pre_ping=True)
         self._moment: Moment | None = None
         with self._owner.begin() as connection:
             connection.exec_driver_sql(SCHEMA)
