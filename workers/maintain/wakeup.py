@@ -21,6 +21,7 @@ from workers.maintain import statements
 
 _LEAST_SECONDS = 0.01
 _DEAF_SECONDS = 5.0  # until listening is tried again
+_PATIENCE_SECONDS = 10.0  # with a session that should have said by now that nothing came
 
 log = structlog.get_logger()
 
@@ -41,12 +42,26 @@ class WakeListener:
         if time.monotonic() < self._deaf_until:
             await asyncio.sleep(most.total_seconds())
             return
+        # Not cancelled at the time-out, as a network that swallows everything would keep that waiting too.
+        listening = asyncio.ensure_future(self._listen(most.total_seconds()))
         try:
-            await self._listen(most.total_seconds())
-        except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("wakeup.deaf", error=str(error), seconds=_DEAF_SECONDS)
-            self._deaf_until = time.monotonic() + _DEAF_SECONDS
+            done, _ = await asyncio.wait({listening}, timeout=most.total_seconds() + _PATIENCE_SECONDS)
+        finally:
+            listening.cancel()
+        if not done:
+            self._connection = None
+            self._turn_deaf("Postgres does not answer")
+            return
+        error = listening.exception()
+        if isinstance(error, SQLAlchemyError | psycopg.Error):
+            self._turn_deaf(str(error))
             await self.close()
+        elif error is not None:
+            raise error
+
+    def _turn_deaf(self, error: str) -> None:
+        log.warning("wakeup.deaf", error=error, seconds=_DEAF_SECONDS)
+        self._deaf_until = time.monotonic() + _DEAF_SECONDS
 
     async def close(self) -> None:
         """Stop listening."""

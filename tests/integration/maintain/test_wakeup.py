@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from datetime import timedelta
 
@@ -108,3 +109,12 @@ def test_a_lost_session_is_opened_again(queue, url, monkeypatch):
             await listener.close()
 
     asyncio.run(rest())
+
+
+async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listener = WakeListener(URL.create("postgresql+psycopg", "x", "x", "127.0.0.1", silent.getsockname()[1], "x"))
+        assert await seconds_of(listener, SHORT) < 4  # it would wait for 5 s to be connected, and for ever after that
+        assert await seconds_of(listener, SHORT) < 0.3
+        await listener.close()
