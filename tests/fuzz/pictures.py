@@ -18,7 +18,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 
 from core.config import Settings
 from tests.benchmarks.report import Report, print_table
+from tests.decoders import decoding_processes, held_bytes
 from tests.serving import Deployment, Tenant, serving
 from tests.stack import run_servers
 
@@ -174,10 +175,8 @@ def _watched(outcome: Outcome) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(0.02):
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    if child.ppid() != psutil.Process().pid:
-                        outcome.decoders_peak = max(outcome.decoders_peak, child.memory_info().rss)
+            held = [held_bytes(process) for process in decoding_processes()]
+            outcome.decoders_peak = max([outcome.decoders_peak, *held])
 
     thread = threading.Thread(target=watch)
     thread.start()

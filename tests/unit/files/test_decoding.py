@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 
 import psutil
@@ -15,6 +16,7 @@ from PIL import Image
 from core.errors import PictureTooLarge, PictureUnreadable
 from core.files.decoding import Decoder
 from core.files.pictures import normalise
+from tests.decoders import decoding_processes, held_bytes
 from tests.waiting import until
 
 MOST_PIXELS = 30_000_000
@@ -48,11 +50,6 @@ def make_decoder() -> Iterator[Callable[..., Decoder]]:
     yield make
     for decoder in made:
         decoder.close()
-
-
-def workers() -> list[psutil.Process]:
-    """Processes of the server that forks decoders."""
-    return [child for child in psutil.Process().children(recursive=True) if child.ppid() != os.getpid()]
 
 
 def test_a_picture_is_what_it_would_be_here(make_decoder: Callable[..., Decoder], small: bytes) -> None:
@@ -103,9 +100,10 @@ def test_one_that_takes_its_process_with_it_is_refused_and_the_next_is_decoded(
 
     thread = threading.Thread(target=decode)
     thread.start()
-    until(lambda: any(worker.memory_info().rss > 100 * 1024**2 for worker in workers()))
-    for worker in workers():
-        worker.kill()
+    until(lambda: any(held_bytes(process) > 100 * 1024**2 for process in decoding_processes()))
+    for process in decoding_processes():
+        with suppress(psutil.NoSuchProcess):  # the pool ends the others when it sees that one is gone
+            process.kill()
     thread.join()
     assert len(errors) == 1
     assert decoder.normalise(small).width == 32
