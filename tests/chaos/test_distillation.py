@@ -25,7 +25,7 @@ from tests.deployment import Deployment
 from tests.serving import serving
 from tests.waiting import until
 
-STEPS = 60
+STEPS = 40
 WANTED: dict[str, Any] = {"prompts": ["a cat", "a red dog"], "pairs": 70, "pair_steps": 2, "steps": STEPS, "seed": 3}
 
 
@@ -41,7 +41,7 @@ def distillable(deployment: Deployment, tiny_model: Path, tmp_path: Path) -> Dep
         "lr": 1e-3,
         "critic_lr": 1e-3,
         "checkpoint_every": 5,
-        "preview_every": 30,
+        "preview_every": 20,
     }
     (folder / "lockstep.json").write_text(json.dumps({**card, "size": 16, "size_multiple": 8, "distillation": own}))
     quick = {"lease_seconds": 4.0, "heartbeat_seconds": 0.5, "models": (str(folder),)}
@@ -76,7 +76,7 @@ def test_a_distillation_that_is_killed_twice_ends_as_an_unbroken_one(distillable
         def reached(step: int) -> bool:
             return bool((distillable.job(job.id).checkpoint or {}).get("step", 0) >= step)
 
-        for life, step in enumerate((10, 30)):
+        for life, step in enumerate((10, 25)):
             with running("workers.run", settings, tmp_path, name=f"life-{life}") as worker:
                 kill_when(worker.pid, partial(reached, step))
         with running("workers.run", settings, tmp_path, name="last"):

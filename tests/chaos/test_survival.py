@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -69,36 +70,30 @@ async def test_killing_the_worker_in_mid_generation_costs_a_lease_and_the_pictur
     assert told.count("generation.succeeded") == 1
 
 
-async def test_a_job_that_is_accepted_while_the_worker_sleeps_starts_by_its_doorbell(quick, tmp_path):
-    with running("workers.maintain", quick.settings, tmp_path), running("workers.run", quick.settings, tmp_path):
-        until(lambda: quick.column("SELECT state FROM workers") == ["idle"])
-        ids = [await quick.generate() for _ in range(3)]
-        until(lambda: states(quick, ids) == {"succeeded"})
-
-
-async def test_emptying_the_broker_loses_no_job(quick, tmp_path):
-    with running("workers.maintain", quick.settings, tmp_path), running("workers.run", quick.settings, tmp_path):
-        until(lambda: quick.column("SELECT state FROM workers") == ["idle"])
-        ids = [await quick.generate(width=16 + 8 * (number % 2), steps=20) for number in range(20)]
-        with redis.Redis.from_url(quick.settings.broker_url) as broker:
-            broker.flushall()
-        until(lambda: states(quick, ids) == {"succeeded"}, seconds=120)
-    assert all(quick.outcomes(job_id) == ["succeeded"] for job_id in ids)
-
-
-async def test_a_job_submitted_while_the_broker_is_down_runs_when_it_is_back(quick, tmp_path):
+async def test_jobs_start_by_their_doorbell_and_none_is_lost_with_a_broker_that_is_emptied_or_down(quick, tmp_path):
     broker = Valkey(tmp_path / "valkey", password="secret", log=tmp_path / "valkey.log")
     broker.start()
     quick.settings = quick.settings.model_copy(update={"broker_url": broker.url})
     try:
         with running("workers.maintain", quick.settings, tmp_path), running("workers.run", quick.settings, tmp_path):
-            until(lambda: quick.column("SELECT state FROM workers") == ["idle"])
+            asleep = partial(until, lambda: quick.column("SELECT state FROM workers") == ["idle"])
+            asleep()
+            ids = [await quick.generate() for _ in range(3)]
+            until(lambda: states(quick, ids) == {"succeeded"})
+
+            many = [await quick.generate(width=16 + 8 * (number % 2), steps=20) for number in range(20)]
+            with redis.Redis.from_url(broker.url) as client:
+                client.flushall()
+            until(lambda: states(quick, many) == {"succeeded"}, seconds=120)
+
+            asleep()
             broker.process.kill()
-            job_id = await quick.generate()
+            alone = await quick.generate()
             broker.start()
-            until(lambda: quick.job(job_id).state == "succeeded", seconds=90)
+            until(lambda: quick.job(alone).state == "succeeded", seconds=90)
     finally:
         broker.process.kill()
+    assert all(quick.outcomes(job_id) == ["succeeded"] for job_id in [*ids, *many, alone])
 
 
 async def test_a_store_that_is_down_at_the_finish_pauses_the_finish_and_not_the_work(quick, tmp_path):

@@ -13,7 +13,7 @@ from workers.supervisor import Supervisor
 __all__ = ["child", "deployment", "tiny_model"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # an engine takes seconds to start
 def child() -> Iterator[GpuChild]:
     """An engine process for the tests that do not kill it on purpose (one that dies is replaced)."""
     running = GpuChild(device="cpu")
