@@ -25,19 +25,21 @@ _LIVENESS = {
 }
 # What the server ends by itself, so that a client that hangs cannot hold up the others.
 _LIMITS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "10s", "statement_timeout": "60s"}
+# A dead connection is noticed before it is used; one that was used just now has its plans, so it is used again first.
+_POOL: Final = {"pool_pre_ping": True, "pool_use_lifo": True}
 # Errors are logged; secrets, hashes and prompts are among what statements are given.
 _SILENCE: Final = {"hide_parameters": True}
 
 
 def sync_engine(url: URL, *, pool_size: int = 5) -> Engine:
-    """An engine for workers and maintenance; a dead connection is noticed before it is used."""
-    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=connect_args(url), **_SILENCE)
+    """An engine for workers and maintenance."""
+    return create_engine(url, pool_size=pool_size, connect_args=connect_args(url), **_POOL, **_SILENCE)
 
 
 def async_engine(url: URL, *, pool_size: int = 10, statement_timeout: str | None = None) -> AsyncEngine:
     """An engine for the API."""
     arguments = connect_args(url, statement_timeout=statement_timeout)
-    return create_async_engine(url, pool_size=pool_size, pool_pre_ping=True, connect_args=arguments, **_SILENCE)
+    return create_async_engine(url, pool_size=pool_size, connect_args=arguments, **_POOL, **_SILENCE)
 
 
 def connect_args(url: URL, *, statement_timeout: str | None = None) -> dict[str, Any]:

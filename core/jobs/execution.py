@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from core.db.pipeline import BY_INDEX, Call, Rows, exchange
 from core.jobs import statements
 from core.jobs.events import Happening, Verb, record
 from core.jobs.params import AnyParams, JobParams, is_training_lane
@@ -103,41 +105,31 @@ def claim(
         batch = select_batch(queue, warm=warm, most=most)
         if batch is None:
             return []
-        queue.advance(batch)
-        claimed = _take(session, queue, [job.job_id for job in batch.jobs], worker_id=worker_id, warm=warm, lease=lease)
-        if claimed:
-            return claimed
+        ids = [job.job_id for job in batch.jobs]
+        values = {"ids": ids, "pool": pool, "worker_id": worker_id, "warm": sorted(warm), "lease": lease}
+        rows = {row["id"]: row for row in queue.take(batch, (statements.TAKE, values))}
+        if rows:
+            return _understood(session, [rows[job_id] for job_id in ids if job_id in rows])
     return []
 
 
-def _take(
-    session: Session, queue: SqlQueue, ids: list[str], *, worker_id: str, warm: frozenset[str], lease: timedelta
-) -> list[ClaimedJob]:
-    values = {"ids": ids, "pool": queue.pool, "worker_id": worker_id, "warm": sorted(warm), "lease": lease}
-    rows = {row.id: row for row in session.execute(statements.TAKE, values)}
-    # A job that was canceled or paused at this very moment is not among them, and whoever did that deleted its row:
-    # by now it may have another one, from a resume.
-    queue.unqueue(list(rows))
-    queue.drop_stale([job_id for job_id in ids if job_id not in rows])
-    return _understood(session, [rows[job_id] for job_id in ids if job_id in rows])
-
-
-def _understood(session: Session, rows: Iterable[Row[Any]]) -> list[ClaimedJob]:
+def _understood(session: Session, rows: Rows) -> list[ClaimedJob]:
     """The jobs whose parameters this release can read; the others are left to another one, or fail in the end."""
     jobs: list[ClaimedJob] = []
     for row in rows:
         try:
-            params = _PARAMS.validate_python(row.params)
+            params = _PARAMS.validate_python(row["params"])
         except ValidationError as problem:
             message = f"{problem.error_count()} of its parameters are unknown to this release."
             error = JobError("params-unreadable", message, retryable=True)
-            if row.attempt >= row.max_attempts:
-                finish(session, [Ending(row.id, row.token, JobState.FAILED, 0.0, error=error)])
+            job_id, token = row["id"], row["token"]
+            if row["attempt"] >= row["max_attempts"]:
+                finish(session, [Ending(job_id, token, JobState.FAILED, 0.0, error=error)])
             else:
-                back = Return(row.id, row.token, AttemptOutcome.FAILED, 0.0, delay=_RELEASE_PAUSE, error=error)
+                back = Return(job_id, token, AttemptOutcome.FAILED, 0.0, delay=_RELEASE_PAUSE, error=error)
                 requeue(session, [back])
         else:
-            jobs.append(ClaimedJob(**(dict(row._mapping) | {"params": params})))
+            jobs.append(ClaimedJob(**(row | {"params": params})))
     return jobs
 
 
@@ -194,8 +186,12 @@ def hold(session: Session, jobs: Iterable[ClaimedJob]) -> set[str]:
 
 def _lock(session: Session, tokens: Mapping[str, int]) -> dict[str, bool]:
     """Lock what is still ours, in the one order; says of each whether its cancel was requested."""
-    rows = session.execute(statements.HOLD, {"ids": list(tokens), "tokens": list(tokens.values())})
-    return {row.id: row.cancel_requested for row in rows}
+    _, rows = exchange(session, BY_INDEX, _holding(tokens))
+    return {row["id"]: row["cancel_requested"] for row in rows}
+
+
+def _holding(tokens: Mapping[str, int]) -> Call:
+    return statements.HOLD, {"ids": list(tokens), "tokens": list(tokens.values())}
 
 
 def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
@@ -213,8 +209,9 @@ def finish(session: Session, endings: Sequence[Ending]) -> set[str]:
         }
         for end in endings
     ]
-    _lock(session, {end.job_id: end.token for end in endings})
-    return set(session.execute(statements.FINISH, {"items": items}).scalars())
+    holding = _holding({end.job_id: end.token for end in endings})
+    *_, ended = exchange(session, BY_INDEX, holding, (statements.FINISH, {"items": Jsonb(items)}))
+    return {row["id"] for row in ended}
 
 
 def requeue(session: Session, returns: Sequence[Return]) -> set[str]:

@@ -2,6 +2,9 @@
 
 Rules kept here: a job's row is locked before its queue row (so a cancel and a claim cannot deadlock); every write
 to a running job is guarded by its lease token; only the database's clock decides.
+
+A job has a lease token while it runs and no longer, and a constraint holds that. Statements that know the token do not
+name the state: Postgres would then read the index of leases, with all that have ended since it was last vacuumed.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ TAKE = text(
 
 RENEW = text("""
     UPDATE jobs SET lease_until = lockstep_now() + :lease
-    WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    WHERE id = ANY (:ids) AND lease_token = ANY (:tokens)
     RETURNING lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
         pause_requested_at IS NOT NULL AS pause_requested, yield_requested_at IS NOT NULL AS yield_requested
 """).bindparams(_IDS, _TOKENS)
@@ -97,13 +100,13 @@ RENEW = text("""
 LOOK = text("""
     SELECT lease_token AS token, cancel_requested_at IS NOT NULL AS cancel_requested,
         pause_requested_at IS NOT NULL AS pause_requested, yield_requested_at IS NOT NULL AS yield_requested
-    FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    FROM jobs WHERE id = ANY (:ids) AND lease_token = ANY (:tokens)
 """).bindparams(_IDS, _TOKENS)
 
 REPORT = text("""
     UPDATE jobs SET stage = coalesce(:stage, stage), progress = coalesce(CAST(:progress AS jsonb), progress),
         checkpoint = coalesce(CAST(:checkpoint AS jsonb), checkpoint)
-    WHERE id = :job_id AND state = 'running' AND lease_token = :token
+    WHERE id = :job_id AND lease_token = :token
     RETURNING id
 """).bindparams(
     bindparam("stage", type_=Text()),
@@ -117,7 +120,7 @@ REPORT = text("""
 # wait for each other.
 HOLD = text("""
     SELECT id, cancel_requested_at IS NOT NULL AS cancel_requested
-    FROM jobs WHERE id = ANY (:ids) AND state = 'running' AND lease_token = ANY (:tokens)
+    FROM jobs WHERE id = ANY (:ids) AND lease_token = ANY (:tokens)
     ORDER BY id FOR UPDATE
 """).bindparams(_IDS, _TOKENS)
 
@@ -151,7 +154,7 @@ FINISH = text(
             pause_requested_at = NULL, yield_requested_at = NULL, event_sequence = j.event_sequence + 1,
             charged_ms = CASE WHEN i.state = 'failed' THEN 0  -- nothing was delivered
                 ELSE least(j.charged_ms + {_BILLED_MS}, CASE WHEN j.quote_id IS NOT NULL THEN j.reserved_ms END) END
-        FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
+        FROM item i WHERE j.id = i.job_id AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.gpu_seconds, i.timings,
             j.kind, j.state, j.attempt, j.progress, j.result, j.error, j.event_sequence,
             j.api_key_id, j.model_id, j.reserved_ms, j.charged_ms),
@@ -184,7 +187,7 @@ REQUEUE = text(
             lane = CASE WHEN i.outcome = 'returned' THEN j.lane ELSE 'alone:' || j.id END,
             gpu_seconds = j.gpu_seconds + i.gpu_seconds, charged_ms = j.charged_ms + {_BILLED_MS},
             stage = NULL, lease_token = NULL, lease_until = NULL
-        FROM item i WHERE j.id = i.job_id AND j.state = 'running' AND j.lease_token = i.token
+        FROM item i WHERE j.id = i.job_id AND j.lease_token = i.token
         RETURNING j.id, j.pool, j.tenant_id, j.cost_ms, i.token, i.outcome, i.error, i.gpu_seconds,
             NULL::jsonb AS timings, j.pause_requested_at IS NOT NULL AS paused),
 """

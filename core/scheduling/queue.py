@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy.orm import Session
 
+from core.db.pipeline import BY_INDEX, Call, Rows, exchange
 from core.scheduling import statements
 from core.scheduling.fairshare import Batch, Share, Waiting
 
@@ -16,23 +17,28 @@ class SqlQueue:
     """One pool's queue, in the caller's transaction."""
 
     def __init__(self, session: Session, pool: str, worker_id: str) -> None:
-        """Take the pool's lock until commit, and fold in what was noted since the last claim."""
-        self.pool = pool
+        """Ask nothing yet."""
         self._session = session
         self._worker_id = worker_id
         self._pool = {"pool": pool}
-        session.execute(statements.LOCK_POOL, self._pool)
-        session.execute(statements.FOLD_NOTES, self._pool)
+        # Sent with the first question: take the pool's lock until commit, and fold in what was noted since the last.
+        self._opening: tuple[Call, ...] = (
+            (statements.LOCK_POOL, self._pool),
+            BY_INDEX,
+            (statements.FOLD_NOTES, self._pool),
+        )
 
     def leaders(self, passed_over: Collection[str], limit: int) -> list[Share]:
-        """As `Queue` has it."""
+        """As `Queue` has it; asked first of all."""
         values = {**self._pool, "passed_over": list(passed_over), "limit": limit, "worker_id": self._worker_id}
-        return [Share(**row._mapping) for row in self._session.execute(statements.LEADERS, values)]
+        *_, rows = exchange(self._session, *self._opening, (statements.LEADERS, values))
+        self._opening = ()
+        return [Share(**row) for row in rows]
 
     def heads(self, share: Share, limit: int) -> list[Waiting]:
         """As `Queue` has it."""
-        where = {**self._of(share), "head_key": share.head_key, "limit": limit}
-        heads = [Waiting(**row._mapping) for row in self._session.execute(statements.HEADS, where)]
+        (rows,) = exchange(self._session, (statements.HEADS, self._of(share) | {"limit": limit}))
+        heads = [Waiting(**row) for row in rows]
         if heads and heads[0].sort_key - share.head_key > _HEAD_MOVES_MS and self._hold(share):
             self._session.execute(statements.MOVE_HEAD, self._of(share))
         return heads
@@ -46,35 +52,35 @@ class SqlQueue:
             "head_keys": [share.head_key for share in shares],
             "limit": limit,
         }
-        return [Waiting(**row._mapping) for row in self._session.execute(statements.LANE_HEADS, values)]
+        (rows,) = exchange(self._session, (statements.LANE_HEADS, values))
+        return [Waiting(**row) for row in rows]
 
     def let_sleep(self, share: Share) -> bool:
         """As `Queue` has it."""
         if not self._hold(share):
             return False
-        self._session.execute(statements.LET_SLEEP, {**self._of(share), "head_key": share.head_key})
+        self._session.execute(statements.LET_SLEEP, self._of(share))
         return True
 
-    def unqueue(self, job_ids: Sequence[str]) -> None:
-        """Take jobs that were claimed out of the queue."""
-        if job_ids:
-            self._session.execute(statements.UNQUEUE, {"ids": list(job_ids)})
+    def take(self, batch: Batch, taking: Call) -> Rows:
+        """Move the pool's time on to that of the batch's leader, run ``taking``, which has the batch's jobs begin, and
+        take out of the queue those that did; return the rows of ``taking``.
 
-    def drop_stale(self, job_ids: Sequence[str]) -> None:
-        """Take out what can never be claimed, should there be any, or its tenant would lead in vain for ever."""
-        if job_ids:
-            self._session.execute(statements.DROP_STALE, {"ids": list(job_ids)})
-
-    def advance(self, batch: Batch) -> None:
-        """Move the pool's time on to that of the batch's leader."""
-        self._session.execute(statements.ADVANCE_POOL, {**self._pool, "vtime": batch.vtime})
+        Some may have been canceled or paused at this very moment. Whoever did that took them out.
+        """
+        at = {**self._pool, "vtime": batch.vtime}
+        calls = [
+            taking,
+            (statements.ADVANCE_POOL, at),
+            (statements.DEQUEUE, {"ids": [job.job_id for job in batch.jobs]}),
+        ]
         if batch.passed_over:
-            late = {**self._pool, "vtime": batch.vtime, "tenant_ids": list(batch.passed_over)}
-            self._session.execute(statements.KEEP_UP, late)
+            calls.append((statements.KEEP_UP, {**at, "tenant_ids": list(batch.passed_over)}))
+        return exchange(self._session, *calls)[0]
 
     def _hold(self, share: Share) -> bool:
         """Keep new jobs of a tenant from being written until commit; False while one is just being written."""
         return self._session.execute(statements.HOLD_TENANT, self._of(share)).one_or_none() is not None
 
-    def _of(self, share: Share) -> dict[str, str]:
-        return {**self._pool, "tenant_id": share.tenant_id}
+    def _of(self, share: Share) -> dict[str, str | int]:
+        return {**self._pool, "tenant_id": share.tenant_id, "head_key": share.head_key}

@@ -94,20 +94,15 @@ ADMIT_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('lockstep'), hasht
 
 UNQUEUE = text("DELETE FROM ready WHERE job_id = ANY (:ids)").bindparams(_IDS)
 
-# Rows of jobs that do not wait; nothing of ours leaves any.
-DROP_STALE = text("""
+# Those that do not wait any more. A job that was paused just now and is resumed already waits, in a row of its own.
+DEQUEUE = text("""
     DELETE FROM ready r USING jobs j WHERE r.job_id = ANY (:ids) AND j.id = r.job_id AND j.state <> 'queued'
 """).bindparams(_IDS)
 
 # --- claim -----------------------------------------------------------------------------------------------------
 
-# One claim at a time per pool: the selection reads and writes every tenant's standing. It looks at few rows of tables
-# whose statistics are always old: a plan that reads one of them whole would be chosen for what it held hours ago.
-LOCK_POOL = text("""
-    SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool)),
-        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-        set_config('enable_mergejoin', 'off', true), set_config('enable_bitmapscan', 'off', true)
-""")
+# One claim at a time per pool: the selection reads and writes every tenant's standing.
+LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtext('lockstep.pool'), hashtext(:pool))")
 
 FOLD_NOTES = text("""
     WITH note AS (

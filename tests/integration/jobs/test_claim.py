@@ -5,12 +5,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import insert, text
 
+from core.db.pipeline import BY_INDEX, exchange
+from core.jobs import statements as job_statements
 from core.jobs.execution import Ending, finish
 from core.jobs.models import Ready
 from core.jobs.states import JobState
 from core.scheduling import statements
+from tests.integration.jobs.conftest import LEASE
 
 SUCCESS: dict[str, Any] = {"images": []}
 
@@ -122,11 +126,24 @@ def test_a_tenant_whose_next_job_is_just_being_written_holds_up_nobody_and_stays
     assert [job.id for job in queue.claim()] == [mine]
 
 
-def test_jobs_are_taken_out_of_the_queue_by_their_ids_alone(queue):
+@pytest.mark.parametrize("statement", [statements.UNQUEUE, statements.DEQUEUE])
+def test_jobs_are_taken_out_of_the_queue_by_their_ids_alone(queue, statement):
     with queue.workers.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))  # a small table is read whole
-        plan = connection.execute(text(f"EXPLAIN {statements.UNQUEUE.text}"), {"ids": ["job_1"]}).scalars().all()
+        plan = connection.execute(text(f"EXPLAIN {statement.text}"), {"ids": ["job_1"]}).scalars().all()
     assert any("ix_ready_job" in line for line in plan)
+
+
+@pytest.mark.parametrize("name", ["RENEW", "LOOK", "HOLD", "FINISH", "REQUEUE"])
+def test_running_jobs_are_found_by_their_ids_however_many_have_run(queue, name):
+    """The index of leases holds all that have ended since it was last vacuumed."""
+    values = {"ids": ["job_1"], "tokens": [1], "items": Jsonb([]), "lease": LEASE, "rest": LEASE}
+    asked = text(f"EXPLAIN {getattr(job_statements, name).text}")
+    with queue.sessions.begin() as session:
+        _, plan = exchange(session, BY_INDEX, (asked, values))
+    lines = [row["QUERY PLAN"] for row in plan]
+    assert any("pk_jobs on jobs" in line for line in lines)
+    assert not any("ix_jobs_leased" in line for line in lines)
 
 
 def test_a_warm_model_is_preferred_within_a_tenant(queue):

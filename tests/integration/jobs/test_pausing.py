@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from core.errors import NotFound, NotPausable
-from core.jobs import execution
 from core.jobs.execution import Ending, Return, finish, look, requeue
 from core.jobs.recovery import promote, reap
 from core.jobs.states import AttemptOutcome, JobState
+from core.scheduling.queue import SqlQueue
 from tests.integration.jobs.conftest import LEASE
 
 
@@ -105,25 +105,31 @@ def test_pausing_a_distillation_rests_its_shards_and_resuming_does_not_free_it_b
     assert [job.id for job in queue.claim()] == [parent]
 
 
-def test_a_claim_that_read_the_queue_before_a_pause_and_a_resume_leaves_the_job_its_place(queue, waiting, monkeypatch):
+@pytest.mark.parametrize("is_promoted", [True, False])
+def test_a_claim_that_read_the_queue_before_a_pause_and_a_resume_leaves_the_job_its_place(
+    queue, waiting, monkeypatch, is_promoted
+):
     """The claim saw the queue row that the pause deleted; the row that the promoter made since is not its to delete."""
     tenant, job_id = waiting
     with queue.workers.begin() as connection:  # else the claim holds up the promoter, to look from the first job on
         connection.execute(text("UPDATE tenant_sched SET head_key = (SELECT min(sort_key) FROM ready)"))
-    unhurried = execution._take
+    unhurried = SqlQueue.take
 
-    def take(session, pool, ids, **named):
-        monkeypatch.setattr(execution, "_take", unhurried)
+    def take(asked, batch, taking):
+        monkeypatch.setattr(SqlQueue, "take", unhurried)
         queue.pause(tenant, job_id)
         queue.resume(tenant, job_id)
-        taken = unhurried(session, pool, ids, **named)  # resumed, and not promoted yet
+        if is_promoted:
+            queue.maintain()
+        taken = unhurried(asked, batch, taking)
         queue.maintain()
         return taken
 
-    monkeypatch.setattr(execution, "_take", take)
+    monkeypatch.setattr(SqlQueue, "take", take)
     queue.claim()
     queue.maintain()
     assert queue.job(job_id).state == "running" or [job.id for job in queue.claim()] == [job_id]
+    assert queue.one("SELECT count(*) AS waiting FROM ready").waiting == 0
 
 
 def test_asking_twice_changes_nothing(queue, waiting):
