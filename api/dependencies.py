@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -17,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 
 from api.cookies import SESSION_COOKIE, check_origin
 from api.errors import makes_job
+from api.standing import Standing
 from api.urls import Urls
 from core.config import Settings
 from core.db.transactions import Transactions, tenant_transactions
@@ -84,6 +86,8 @@ def _resources(request: Request) -> Resources:
 
 Server = Annotated[Resources, Depends(_resources)]
 
+_UNCOUNTED = RatePolicy("requests", 0)  # a look that nobody asked for
+
 bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="A key such as `lk_live_...`.")
 cookie = APIKeyCookie(
     name=SESSION_COOKIE, auto_error=False, scheme_name="Session", description="What `POST /v1/sessions` sets."
@@ -100,21 +104,26 @@ async def identify_caller(
     if sent is None and token is None:
         raise Unauthenticated("Send an API key, as in `Authorization: Bearer lk_live_...`.")
     with stage("authenticate"):
-        caller = await _known(request, server, sent, token)
+        caller = await _known(request, server, sent, token, server.rate_of(request))
     bind_contextvars(tenant_id=caller.tenant_id)
+    request.state.standing = Standing(caller, partial(_known, request, server, sent, token, _UNCOUNTED))
     _check_rate(request, caller)
     return caller
 
 
 async def _known(
-    request: Request, server: Resources, sent: HTTPAuthorizationCredentials | None, token: str | None
+    request: Request,
+    server: Resources,
+    sent: HTTPAuthorizationCredentials | None,
+    token: str | None,
+    rate: RatePolicy,
 ) -> Caller:
     async with server.looking() as connection:  # what a refused request took of its rate stays taken
         if sent is not None:
-            return await authenticate(connection, sent.credentials, server.rate_of(request))
+            return await authenticate(connection, sent.credentials, rate)
         assert token is not None
         check_origin(request, server.urls)
-        return await resume(connection, token, server.rate_of(request))
+        return await resume(connection, token, rate)
 
 
 def _check_rate(request: Request, caller: Caller) -> None:

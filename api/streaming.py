@@ -9,6 +9,7 @@ from datetime import timedelta
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from api.standing import Standing
 from core.jobs.models import Event
 from core.webhooks.envelope import event_body
 
@@ -16,20 +17,25 @@ POLL = timedelta(milliseconds=300)
 _PING_AFTER = timedelta(seconds=15)  # well under the minute after which proxies drop a silent connection
 
 
-def stream(looks: AsyncIterator[Sequence[Event]]) -> StreamingResponse:
-    """The events of each look; ``id`` is the event's sequence, from which a client goes on after a break."""
+def stream(looks: AsyncIterator[Sequence[Event]], standing: Standing) -> StreamingResponse:
+    """The events of each look; ``id`` is the event's sequence, from which a client goes on after a break.
+
+    Ends early when the caller may not ask any more, which a client that connects again is told.
+    """
     headers = {
         "Content-Type": "text/event-stream",  # in full: some clients refuse it with a charset
         "Cache-Control": "no-cache",
         "X-Accel-Buffering": "no",
     }
-    return StreamingResponse(_told(looks, pings_every=_PING_AFTER // POLL), headers=headers)
+    return StreamingResponse(_told(looks, standing, pings_every=_PING_AFTER // POLL), headers=headers)
 
 
-async def _told(looks: AsyncIterator[Sequence[Event]], *, pings_every: int) -> AsyncIterator[bytes]:
+async def _told(looks: AsyncIterator[Sequence[Event]], standing: Standing, *, pings_every: int) -> AsyncIterator[bytes]:
     """Events as they are sent; a ping, which has no id, after so many looks that found nothing."""
     silent = 0
     async for events in looks:
+        if not await standing.holds():
+            return
         silent = 0 if events else silent + 1
         for event in events:
             body = json.dumps(event_body(event), ensure_ascii=False, separators=(",", ":"))

@@ -13,12 +13,12 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.pages.rendering import rendered
+from api.standing import standing_of
 
 EVENT: Final = "changed"
 OVER: Final = "over"  # nothing more will change
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _PING_AFTER: Final = 15.0  # seconds of silence, after which proxies may think that nobody is there
-_OPEN_FOR: Final = 600.0  # seconds: then the browser connects again, and shows whether it still may
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -27,14 +27,14 @@ Read = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def live(request: Request, template: str, read: Read, *, every: timedelta = _LOOK_EVERY) -> StreamingResponse:
-    """Stream a part of a page."""
+    """Stream a part of a page, for as long as whoever asked for it may see it."""
     return StreamingResponse(_parts(request, template, read, every), headers=_HEADERS)
 
 
 async def _parts(request: Request, template: str, read: Read, every: timedelta) -> AsyncIterator[bytes]:
-    until = time.monotonic() + _OPEN_FOR
+    standing = standing_of(request)
     last, spoke = "", time.monotonic()
-    while time.monotonic() < until:
+    while await standing.holds():
         values = await read()
         part = rendered(request, template, **values)
         if part != last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import streaming
@@ -17,6 +17,7 @@ from api.schemas.bulk import BulkResult, CancelJobs, RetryJob, RetryJobs
 from api.schemas.common import ListOf
 from api.schemas.jobs import Attempt, Job, JobWithAttempts, shown, with_attempts
 from api.schemas.why import Why
+from api.standing import standing_of
 from api.waiting import Wait
 from core.catalog.selection import get_model
 from core.control import verbs
@@ -132,6 +133,7 @@ async def _chosen(session: AsyncSession, caller: Caller, body: CancelJobs | Retr
     responses={200: {"description": "Events, each with its sequence as `id`.", "content": {"text/event-stream": {}}}},
 )
 async def stream_job_events(
+    request: Request,
     job_id: str,
     _: Reader,
     transactions: TenantTransactions,
@@ -144,4 +146,5 @@ async def stream_job_events(
     async with transactions() as session:
         await get_job(session, job_id)
     after = streaming.sequence_after(last_event_id, job_id)
-    return streaming.stream(follow_job(transactions, job_id, after_sequence=after, interval=streaming.POLL))
+    looks = follow_job(transactions, job_id, after_sequence=after, interval=streaming.POLL)
+    return streaming.stream(looks, standing_of(request))

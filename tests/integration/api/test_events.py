@@ -9,8 +9,10 @@ from itertools import islice
 import pytest
 from sqlalchemy import text
 
+from api import standing
 from core.jobs.states import JobStage, JobState
-from tests.serving import refused
+from tests.integration.api.members import signed_in
+from tests.serving import created, refused
 
 
 def parsed(lines):
@@ -71,6 +73,30 @@ def test_a_stream_tells_what_happens_while_it_is_open(acme):
         assert first[1] == "generation.queued"
         acme.deployment.end(acme.deployment.claim(job_id), JobState.CANCELED)
         assert [kind for _, kind, _ in parsed(lines)] == ["generation.started", "generation.canceled"]
+
+
+def test_a_stream_ends_with_the_key_that_asked_for_it(acme, monkeypatch):
+    monkeypatch.setattr(standing, "_LOOK_EVERY", 0.0)
+    job_id = acme.generate()["id"]
+    key = created(acme.http.post("/v1/api_keys", json={"name": "k", "scopes": ["read"]}))
+    asked = {"Authorization": f"Bearer {key['key']}"}
+    with acme.http.stream("GET", f"/v1/jobs/{job_id}/events", headers=asked) as response:
+        lines = response.iter_lines()
+        (first,) = parsed(islice(lines, 4))
+        assert first[1] == "generation.queued"
+        assert acme.http.delete(f"/v1/api_keys/{key['id']}").is_success
+        assert parsed(lines) == []
+    refused(acme.http.get(f"/v1/jobs/{job_id}/events", headers=asked), 401, "unauthenticated")
+
+
+def test_a_page_is_followed_until_whoever_looks_at_it_has_signed_out(acme, monkeypatch):
+    monkeypatch.setattr(standing, "_LOOK_EVERY", 0.0)
+    job_id = acme.generate()["id"]
+    with signed_in(acme) as client, client.stream("GET", f"/studio/live/jobs/{job_id}") as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: changed"
+        assert client.delete("/v1/sessions/current").is_success
+        assert list(lines)[-1] == ""
 
 
 def test_a_stream_has_the_headers_that_keep_it_flowing(acme, finished):

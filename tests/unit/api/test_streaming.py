@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import pytest
 
+from api.standing import Standing
 from api.streaming import sequence_after, stream
+from core.errors import Unauthenticated
 from core.jobs.models import Event
+from core.tenants.authentication import Caller
 
+CALLER = Caller("ten_1", "key_1", frozenset({"read"}))
 JOB = "job_01kaj0c5pmq2v8y4dn6rx3zwte"
 
 
@@ -22,12 +27,18 @@ def event(sequence):
     )
 
 
-async def written(*looks):
+async def written(*looks, holds=True):
     async def each():
         for look in looks:
             yield look
 
-    parts = [chunk async for chunk in stream(each()).body_iterator]
+    async def look_up():
+        if not holds:
+            raise Unauthenticated("revoked")
+        return CALLER
+
+    standing = Standing(CALLER, look_up, now=itertools.count(step=100).__next__)
+    parts = [chunk async for chunk in stream(each(), standing).body_iterator]
     return "".join(part.decode() for part in parts if isinstance(part, bytes))
 
 
@@ -37,6 +48,10 @@ async def test_an_event_is_its_type_its_body_on_one_line_and_its_sequence():
     assert (kind, number, rest) == ("event: generation.progress", "id: 7", ["", ""])
     assert data.startswith('data: {"id":"evt_7","object":"event"')
     assert "über\\nzwei Zeilen" in data
+
+
+async def test_nothing_is_told_to_somebody_who_may_not_ask_any_more():
+    assert await written([event(1)], [event(2)], holds=False) == ""
 
 
 async def test_silence_is_broken_by_pings_that_have_no_id():
