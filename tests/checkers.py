@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,3 +35,20 @@ class Empty:
 
     def check(self, pictures: Sequence[Image.Image]) -> list[float]:
         return [0.0 for picture in pictures if picture.width > 10_000]
+
+
+class Unshared:
+    """A checker that two threads may not use at once."""
+
+    opened = 0
+
+    def __init__(self) -> None:
+        Unshared.opened += 1
+        self._is_in_use = False
+
+    def check(self, pictures: Sequence[Image.Image]) -> list[float]:
+        assert not self._is_in_use
+        self._is_in_use = True
+        time.sleep(0.01)
+        self._is_in_use = False
+        return [0.0 for _ in pictures]

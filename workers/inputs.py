@@ -84,12 +84,14 @@ def fetch_policies(sessions: sessionmaker[Session], tenant_ids: Iterable[str]) -
 
 
 def fetch_files(
-    sessions: sessionmaker[Session], store: ObjectStore, file_ids: Iterable[str], folder: Path
+    sessions: sessionmaker[Session], store: ObjectStore, file_ids: Collection[str], folder: Path
 ) -> dict[str, Path]:
     """Local copies of stored files by id; what was deleted or changed meanwhile is left out.
 
     ``folder`` is a cache: a file lies there under its content hash, so a concept or student is fetched once per worker.
     """
+    if not file_ids:
+        return {}
     with sessions() as session:
         rows = session.execute(statements.input_files(file_ids)).all()
     folder.mkdir(parents=True, exist_ok=True)

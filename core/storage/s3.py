@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _CHUNK = 1024 * 1024
+_AT_ONCE = 8 * _CHUNK  # one request, where boto3 would make threads to see whether more are due
 _MOST_DELETED = 1000  # by one request, as S3 has it
 
 
@@ -98,6 +99,8 @@ class ObjectStore:
 
     def put_file(self, key: str, path: Path, *, media_type: str) -> StoredObject:
         """Write a file's bytes, in parts where it is large: a checkpoint may be larger than memory."""
+        if path.stat().st_size <= _AT_ONCE:
+            return self.put(key, path.read_bytes(), media_type=media_type)
         described = {"ContentType": media_type, "ChecksumAlgorithm": "SHA256"}
         with _translated(key), path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

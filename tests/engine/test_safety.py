@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from PIL import Image
 
+from tests.checkers import Unshared
 from workers.engine.errors import SafetyCheckerUnavailable
 from workers.engine.safety import Guard
 from workers.protocol import Verdict
@@ -37,3 +40,11 @@ def test_a_picture_that_the_checker_fails_on_does_not_pass(name: str) -> None:
     guard.require()
     with pytest.raises(SafetyCheckerUnavailable):
         guard.judge(GREY)
+
+
+def test_a_checker_is_opened_once_and_used_by_one_thread_at_a_time() -> None:
+    opened, guard = Unshared.opened, Guard("tests.checkers:Unshared", threshold=0.5)
+    with ThreadPoolExecutor(8) as scribes:
+        verdicts = list(scribes.map(guard.judge, [GREY] * 16))
+    assert verdicts == [Verdict(0.0, unsafe=False)] * 16
+    assert Unshared.opened == opened + 1

@@ -7,6 +7,7 @@ class or function that takes no arguments and returns a `SafetyChecker`. `worker
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class SafetyChecker(Protocol):
-    """A judge of pictures, used by one thread."""
+    """A judge of pictures, used by one thread at a time."""
 
     def check(self, pictures: Sequence[Image.Image]) -> list[float]:
         """How sure it is that each RGB picture is unsafe, from 0 to 1."""
@@ -36,6 +37,7 @@ class Guard:
         self._named = checker
         self._threshold = threshold
         self._opened: SafetyChecker | None = None
+        self._in_use = threading.Lock()
 
     def require(self) -> None:
         """Raise SafetyCheckerUnavailable unless pictures can be judged here."""
@@ -45,7 +47,8 @@ class Guard:
         """The checker's word on a picture; raises SafetyCheckerUnavailable where it has none."""
         checker = self._checker()
         try:
-            (score,) = map(float, checker.check([picture]))
+            with self._in_use:
+                (score,) = map(float, checker.check([picture]))
         except Exception as error:  # whatever somebody else's code raises, the others' pictures must not suffer
             _log.exception("the safety checker failed")
             raise SafetyCheckerUnavailable("The safety checker failed; its worker's log says why.") from error
@@ -54,9 +57,10 @@ class Guard:
         return Verdict(score, unsafe=score >= self._threshold)
 
     def _checker(self) -> SafetyChecker:
-        if self._opened is None:
-            self._opened = _open(self._named)
-        return self._opened
+        with self._in_use:
+            if self._opened is None:
+                self._opened = _open(self._named)
+            return self._opened
 
 
 def _open(named: str | None) -> SafetyChecker:

@@ -6,6 +6,7 @@ Each returns its last word and raises what went wrong; what was heard and done o
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -40,6 +41,8 @@ from workers.engine.warm import WarmModel
 
 _log = logging.getLogger(__name__)
 
+_MOST_SCRIBES = 8
+
 _Kept = tuple[protocol.GenerateItem, "Future[protocol.GeneratedImage]"]
 
 
@@ -62,7 +65,8 @@ class Workbench:
         self._most_processes = distillation_processes
         self._say = say
         self._should_stop = should_stop
-        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="scribe")  # writes pictures while the next are drawn
+        # They write pictures while the next are drawn; for the last ones of a batch everybody waits.
+        self._scribes = ThreadPoolExecutor(min(_MOST_SCRIBES, os.cpu_count() or 1), thread_name_prefix="scribe")
 
     def do(self, work: protocol.Work) -> protocol.LastWord:
         """Do one piece of work; raises EngineError, Interrupted and errors of the device."""
@@ -154,7 +158,7 @@ class Workbench:
                     failures.append(_failure(item, answer))
                     continue
                 stem = Path(work.scratch_dir) / f"image-{number:04d}"
-                kept.append((item, self._scribe.submit(self._keep, model.base, item, answer, stem)))
+                kept.append((item, self._scribes.submit(self._keep, model.base, item, answer, stem)))
         except BaseException:  # nothing of this work may go on once it has ended
             for _, image in kept:
                 image.cancel()

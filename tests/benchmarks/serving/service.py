@@ -18,10 +18,12 @@ from sqlalchemy.orm import Session
 from core.config import Settings
 from core.db.engine import sync_engine
 from core.embedded.stack import run_stack
+from core.scheduling.levers import pause_pool
 from core.tenants.provisioning import create_key, create_tenant
 from lockstep import Generation, Lockstep
 from tests.benchmarks.report import Report, print_table
 from tests.benchmarks.serving.setup import BATCH, SCENES, Size, draw, plain_requests
+from tests.serving import POOL
 from tests.stack import server_folder
 from workers.engine.storybook.drawing import load_model
 from workers.engine.warm import WarmModel
@@ -41,8 +43,7 @@ _ROW = text("""
 
 
 def measure_service(report: Report, teacher: Path, student: Path, size: Size) -> None:
-    """Measure one picture at a time, then a backlog beside the bare engine."""
-    bare = _bare_rate(student, size)
+    """Measure one picture at a time, then backlogs and the bare engine in turns."""
     with server_folder() as folder:
         settings = Settings(data_dir=folder / "data", models=(str(teacher), str(student)), device="cpu")
         with run_stack(settings, report=lambda _line: None) as stack:
@@ -51,16 +52,7 @@ def measure_service(report: Report, teacher: Path, student: Path, size: Size) ->
             with Service(stack.settings) as service:
                 service.warm_up()
                 _measure_single(report, service, size)
-                rate = service.backlog_rate(size.backlog)
-    bare = median([bare, _bare_rate(student, size)])
-    report.add("pictures a second under backlog", rate, baseline=bare)
-    report.add("throughput of the service over the bare engine", rate / bare)
-    report.expect("throughput of the service over the bare engine", ">=", KEPT)
-    print_table(
-        f"{size.backlog} pictures in one step each, in jobs of {_PER_JOB}, batches of {BATCH}",
-        ("how", "pictures a second"),
-        [("engine alone, one thread", bare), ("service", rate)],
-    )
+                _measure_backlog(report, service, student, size)
 
 
 class Service:
@@ -97,15 +89,34 @@ class Service:
         return {"accept": accepted - asked, "notify": told - row["finished"], **_parts(row)}
 
     def backlog_rate(self, pictures: int) -> float:
-        """Ask for many pictures at once; pictures a second from the first start to the last end."""
-        jobs = [self._ask(seed, _PER_JOB).id for seed in range(0, pictures, _PER_JOB)]
+        """Ask for many pictures while their pool rests; pictures a second from the first start to the last end.
+
+        Whoever asks is no part of the service, and here would take from it the processors that it is measured on.
+        """
+        self._pause(True)
+        jobs = self._ask_for_all(pictures)
+        self._pause(False)
+        return self._rate(jobs)
+
+    def rate_while_asking(self, pictures: int) -> float:
+        """The same, with the first of them started while the others are still asked for."""
+        return self._rate(self._ask_for_all(pictures))
+
+    def _pause(self, paused: bool) -> None:
+        with Session(self._engine) as session, session.begin():
+            pause_pool(session, POOL, paused=paused)
+
+    def _ask_for_all(self, pictures: int) -> list[str]:
+        return [self._ask(seed, _PER_JOB).id for seed in range(0, pictures, _PER_JOB)]
+
+    def _rate(self, jobs: Sequence[str]) -> float:
         deadline = time.monotonic() + _PATIENCE
         while len(rows := self._rows(jobs)) < len(jobs):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{len(rows)} of {len(jobs)} jobs are done")
             time.sleep(0.5)
         seconds: float = max(row["finished"] for row in rows) - min(row["started"] for row in rows)
-        return pictures / seconds
+        return len(jobs) * _PER_JOB / seconds
 
     def _ask(self, seed: int, pictures: int) -> Generation:
         prompt = f"a cat {SCENES[seed % len(SCENES)]}".strip()
@@ -142,9 +153,35 @@ def _measure_single(report: Report, service: Service, size: Size) -> None:
         report.add(f"milliseconds: {part}", milliseconds)
 
 
-def _bare_rate(student: Path, size: Size) -> float:
-    """Return the pictures a second of the engine in a loop of its own, with prompts that it knows."""
+def _measure_backlog(report: Report, service: Service, student: Path, size: Size) -> None:
+    """Machines change their speed from minute to minute: every turn has the engine alone and the service."""
     model = WarmModel(load_model(student))
+    ways = {
+        "engine alone, one thread": lambda: _bare_rate(model, size),
+        "service, all of them waiting": lambda: service.backlog_rate(size.backlog),
+        "service, while a customer beside it asks for them": lambda: service.rate_while_asking(size.backlog),
+    }
+    turns = [{way: measure() for way, measure in ways.items()} for _ in range(size.turns)]
+    bare, waiting, asking = ([turn[way] for turn in turns] for way in ways)
+    kept, kept_asking = (
+        median(rate / alone for rate, alone in zip(rates, bare, strict=True)) for rates in (waiting, asking)
+    )
+    report.add("pictures a second under backlog", median(waiting), baseline=median(bare))
+    report.add("throughput of the service over the bare engine", kept)
+    report.add("the same while a customer on this machine asks for them", kept_asking)
+    report.expect("throughput of the service over the bare engine", ">=", KEPT)
+    print_table(
+        f"{size.backlog} pictures in one step each, in jobs of {_PER_JOB}, batches of {BATCH}; medians of {size.turns}",
+        ("how", "pictures a second", "of the engine's"),
+        [
+            (way, median(rates), share)
+            for way, rates, share in zip(ways, (bare, waiting, asking), (1.0, kept, kept_asking), strict=True)
+        ],
+    )
+
+
+def _bare_rate(model: WarmModel, size: Size) -> float:
+    """Return the pictures a second of the engine in a loop of its own, with prompts that it knows."""
     requests = plain_requests(model.base)
     draw(model, requests)
     batches = max(1, size.backlog // BATCH // 2)

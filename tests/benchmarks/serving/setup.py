@@ -30,9 +30,10 @@ class Size:
     concepts: int = 200
     single: int = 60  # requests to an idle service, one after another
     backlog: int = 640  # pictures that wait for a busy one
+    turns: int = 3  # of backlogs and the engine alone
 
 
-QUICK = Size(rounds=1, pictures=32, settled=16, concepts=8, single=3, backlog=16)
+QUICK = Size(rounds=1, pictures=32, settled=16, concepts=8, single=3, backlog=16, turns=1)
 
 
 def write_concepts(base: BaseModel, folder: Path, count: int) -> list[Path]:
