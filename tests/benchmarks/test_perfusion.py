@@ -29,7 +29,7 @@ from tests.benchmarks.perfusion.fitting import RivalConfig, prior_pictures
 from tests.benchmarks.perfusion.methods import CAPTION, FACTS, METHODS, MODELS, TEACHER, WHOLE, with_concept
 from tests.benchmarks.perfusion.page import at_the_edge, write_page
 from tests.benchmarks.perfusion.personalised import Personalised
-from tests.benchmarks.perfusion.plan import choose, scoring_cells, search_cells
+from tests.benchmarks.perfusion.plan import choose, scoring_cells, search_cells, without_the_rest
 from tests.benchmarks.perfusion.prompts import alone, called, wordings
 from tests.benchmarks.perfusion.rivals import (
     RARE,
@@ -209,6 +209,17 @@ def test_every_method_ablation_and_student_is_scored_and_on_the_page(findings: F
     assert f"| {fullest_caption(subjects(2, KINDS)[SUNGLASSES].identity)} |" in text
     assert "Learned from 1 picture, by 1 individuals" in text
     assert plot.stat().st_size > 10_000
+
+
+def test_the_page_is_there_before_the_ablations_are(findings: Findings, tmp_path: Path):
+    compared = replace(findings, size=without_the_rest(TOY))
+    write_page(compared, tmp_path / "page.md", tmp_path / "plot.png")
+    text = (tmp_path / "page.md").read_text()
+    assert "Ablations are not measured yet." in text
+    assert "Learned from 1 picture" not in text
+    for name in (*METHODS, CAPTION):
+        assert f"| {name} |" in text
+    assert not set(ABLATIONS) & {cell.method for cell in scoring_cells(compared.size, compared.chosen)}
 
 
 def test_the_page_says_what_diverged(findings: Findings, tmp_path: Path):

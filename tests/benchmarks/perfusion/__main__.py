@@ -15,6 +15,7 @@ from tests.benchmarks.perfusion.comparison import compare
 from tests.benchmarks.perfusion.findings import add_figures
 from tests.benchmarks.perfusion.methods import MODELS
 from tests.benchmarks.perfusion.page import write_page
+from tests.benchmarks.perfusion.plan import without_the_rest
 from tests.benchmarks.perfusion.store import Store
 from tests.benchmarks.report import Report, argument_parser
 
@@ -36,7 +37,7 @@ QUICK: Final = Size(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is not measured yet; once all is, write the page and say what was met."""
+    """Measure what is not measured yet; write the page once the methods are compared, and once all is measured."""
     parser = argument_parser("perfusion", __doc__)
     parser.add_argument("--student", type=Path, default=MODELS / "storybook-student", help="the key-locked student")
     parser.add_argument("--others", type=Path, default=MADE, help="where the students of equal budgets lie")
@@ -49,17 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = QUICK if given.quick else Size()
     store = Store.open(given.results, students_in(given.student, given.others), size)
     until = time.monotonic() + 60 * given.minutes
-    findings = compare(Bench(store, size), processes=given.processes, until=until)
-    if findings is None:
-        print("the time is up; the same command goes on from here")
-        return
-    report = Report()
-    add_figures(report, findings)
     page = given.page or (store.folder / "perfusion.md" if given.quick else ROOT / "docs/benchmarks/perfusion.md")
     plot = given.plot or (store.folder / "perfusion.png" if given.quick else ROOT / "docs/images/perfusion.png")
-    write_page(findings, page, plot)
-    print(page.read_text())
-    report.finish(given.json)
+    for stage in (without_the_rest(size), size):
+        findings = compare(Bench(store, stage), processes=given.processes, until=until)
+        if findings is None:
+            print("the time is up; the same command goes on from here")
+            return
+        write_page(findings, page, plot)
+        print(page.read_text())
+        report = Report()
+        add_figures(report, findings)
+        report.finish(given.json)
 
 
 if __name__ == "__main__":

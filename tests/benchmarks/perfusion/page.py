@@ -114,10 +114,15 @@ def _parts(findings: Findings) -> str:
         rows.append((ABLATIONS[name].beside, name, *lifts, *(str(findings.difference(name, one)) for one in SCORES)))
     told = (
         f"By how much one is above the other: its curve over the bias, at equal text score on average over what both "
-        f"reach; and, at the model's own dial, its scores. Ablations are of {len(findings.size.ablated)} individuals. "
+        f"reach; and, at the model's own dial, its scores. {_ablated(findings)} "
         "[many-concepts.md](many-concepts.md) compares the exact projection of several concepts with the naive sum."
     )
     return f"{told}\n\n" + table(("one", "the other", *_LIFTED, *SCORES), rows)
+
+
+def _ablated(findings: Findings) -> str:
+    count = len(findings.size.ablated)
+    return f"Ablations are of {count} individuals." if count else "Ablations are not measured yet."
 
 
 def _temperature_table(findings: Findings) -> str:
