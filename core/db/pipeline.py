@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from sqlalchemy import TextClause
+from sqlalchemy import CursorResult, TextClause
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -32,11 +32,13 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]
 def exchange(session: Session, *calls: Call) -> list[Rows]:
     """Run the calls in this order in the session's transaction; return the rows of each, none of one that has none.
 
-    The first one that fails ends it, and raises what ``session.execute`` would, a DBAPIError.
+    The first one that fails ends it, and raises what ``session.execute`` would, a DBAPIError. In an asynchronous
+    session's ``run_sync``, which has no pipeline, they are sent one by one.
     """
     connection = session.connection()
     driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    if not isinstance(driver, psycopg.Connection):
+        return [_rows(connection.exec_driver_sql(_sql(statement), values)) for statement, values in calls]
     try:
         with driver.pipeline():
             cursors = [
@@ -50,6 +52,10 @@ def exchange(session: Session, *calls: Call) -> list[Rows]:
         raise DBAPIError.instance(
             asked, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.broken
         ) from error
+
+
+def _rows(result: CursorResult[Any]) -> Rows:
+    return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
 
 @cache

@@ -108,8 +108,8 @@ def claim(
         ids = [job.job_id for job in batch.jobs]
         values = {"ids": ids, "pool": pool, "worker_id": worker_id, "warm": sorted(warm), "lease": lease}
         rows = {row["id"]: row for row in queue.take(batch, (statements.TAKE, values))}
-        if rows:
-            return _understood(session, [rows[job_id] for job_id in ids if job_id in rows])
+        if jobs := _understood(session, [rows[job_id] for job_id in ids if job_id in rows]):
+            return jobs
     return []
 
 

@@ -9,9 +9,10 @@ import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from core.db.engine import sync_engine
+from core.db.engine import async_engine, sync_engine
 from core.db.pipeline import Call, Rows, exchange
 from tests.waiting import until
 
@@ -62,6 +63,15 @@ def test_a_statement_behind_a_lock_sees_what_was_committed_while_it_waited(engin
         holder.execute(text("INSERT INTO kept VALUES ('late', '1')"))
         holder.commit()
         assert asked.result()[1] == [{"key": "late", "value": 1}]
+
+
+async def test_an_asynchronous_session_has_the_same_answers(engine, postgres_url):
+    asynchronous = async_engine(postgres_url)
+    async with AsyncSession(asynchronous) as session, session.begin():
+        told = await session.run_sync(exchange, put("b", size=2), (READ, {"keys": ["b"]}))
+    await asynchronous.dispose()
+    assert told == [[], [{"key": "b", "value": {"size": 2}}]]
+    assert keys(engine) == ["b"]
 
 
 def test_what_goes_back_is_undone_whole(engine):
