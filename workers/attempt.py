@@ -75,6 +75,7 @@ class Attempt:
     store: ObjectStore
     scratch: Path
     is_draining: Callable[[], bool]
+    on_last_step: Callable[[], None] = lambda: None  # of pictures: the engine has them to decode yet, and is soon free
     jitter: Callable[[], float] = random.random
     patience: Patience = PATIENCE
     checkpoints: dict[str, str] = field(default_factory=dict)  # by job: the key of what the next attempt goes on from
@@ -178,6 +179,8 @@ class Attempt:
                 self.warm = message.models
             case Progress():
                 self._tell_progress(message, parts[message.request_id])
+                if message.step == message.steps and isinstance(self.jobs[0].params, GenerationParams):
+                    self.on_last_step()
             case _:
                 return False
         return True
@@ -256,6 +259,10 @@ class Attempt:
         self._share += (now - self._accounted_at) / max(1, len(self.jobs) - len(self._ended))
         self._accounted_at = now
         return self._share
+
+    def enter_gpu(self, free_since: float) -> None:
+        """Account for the GPU from the claim on, or from ``free_since``, on the monotonic clock, if that was later."""
+        self._accounted_at = max(self._accounted_at, free_since)
 
     def leave_gpu(self) -> None:
         """Account for the GPU up to now, and no more: what is left of the work needs none."""

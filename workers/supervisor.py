@@ -1,7 +1,8 @@
 """One GPU worker: it hears doorbells, claims fair batches, and works until nothing is runnable.
 
-A handler has its batch computed and may leave the rest of it, storing and committing, to be done while the engine is
-busy with the next batch: of one at a time, so that results are never far behind.
+The engine waits for nothing that can be done beside it. While it decodes one batch the next is claimed; a handler
+that has its batch computed may leave the rest, storing and committing, to be done while the engine is busy with the
+next: of one batch at a time, so that results are never far behind.
 
 The supervisor never imports torch. It holds the leases, the transactions and the clock; the engine lives in a
 child process that can be killed at any moment for the price of one attempt.
@@ -15,27 +16,24 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.errors import StorageUnavailable
 from core.jobs import execution, workers
 from core.jobs.execution import ClaimedJob
-from core.jobs.retry import JobError
-from core.jobs.states import JobKind
 from core.storage.s3 import ObjectStore
-from core.tracing import OFF, Tracing, trace_id
-from workers.attempt import PATIENCE, Attempt, EngineStuck, LeaseLost, Patience
+from core.tracing import OFF, Tracing
+from workers.attempt import PATIENCE, Attempt, Patience
+from workers.batch import Batch, Rest, answered, names
 from workers.gpu_child import ChildLost, GpuChild
-from workers.handlers import distillation, generation, teacher_pairs, training
-from workers.inputs import InputMissing
 from workers.leases import LeaseKeeper
 from workers.spans import Part, Told, tell
 from workers.vitals import VitalsReader
@@ -45,13 +43,6 @@ log = structlog.get_logger()
 _SESSION = timedelta(minutes=5)  # then the doorbell is done, so that Celery sees the worker breathe
 _PULSE_SECONDS = 5.0
 _SCRATCH = "lockstep-worker-"  # then the process id
-
-HANDLERS: Mapping[str, Callable[[Attempt], Callable[[], None] | None]] = {
-    JobKind.TRAINING: training.run,
-    JobKind.DISTILLATION: distillation.run,
-    JobKind.GENERATION: generation.run,
-    JobKind.TEACHER_PAIRS: teacher_pairs.run,
-}
 
 
 class Supervisor:
@@ -81,11 +72,13 @@ class Supervisor:
         self._cohort_size = cohort_size
         self._patience = patience
         self._tracing = tracing
-        self._claimed_part = Part("claim", 0.0, 0.0)
         self._warm: frozenset[str] = frozenset()
         self._model_ids: dict[tuple[str, str | None], str] = {}  # by what the engine calls a model
+        self._claimer = ThreadPoolExecutor(1, thread_name_prefix="claimer")
+        self._ahead: Future[Batch | None] | None = None
         self._rest = ThreadPoolExecutor(1, thread_name_prefix="rest")
         self._unfinished: Future[None] | None = None
+        self._until = self._left_gpu_at = 0.0  # on the monotonic clock
         self._state = "starting"
         self._draining = threading.Event()
         self._folder = _scratch_folder()
@@ -105,12 +98,11 @@ class Supervisor:
     def serve(self) -> int:
         """Answer a doorbell: claim and run batches until nothing is runnable; returns how many jobs were taken."""
         taken = 0
-        until = time.monotonic() + _SESSION.total_seconds()
+        self._until = time.monotonic() + _SESSION.total_seconds()
         try:
-            while self._may_claim(until) and (jobs := self._claim()):
-                taken += len(jobs)
-                self._become("busy")
-                self._run(jobs)
+            while batch := self._next():
+                taken += len(batch.attempt.jobs)
+                self._run(batch)
         except SQLAlchemyError as error:
             log.warning("claim.failed", error=str(error))
         finally:  # whatever happened, the ringer must know that this worker listens again
@@ -126,6 +118,7 @@ class Supervisor:
         """Leave: the engine goes, the row says so, the scratch folder is removed."""
         self.drain()
         self._finish_unfinished()
+        self._claimer.shutdown()
         self._rest.shutdown()
         self._vitals.close()
         self._child.close()
@@ -133,10 +126,18 @@ class Supervisor:
         self._tracing.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _may_claim(self, until: float) -> bool:
-        """Whether this session goes on, with an engine: while one starts, jobs could not be canceled in time."""
-        if self._draining.is_set() or time.monotonic() > until:
-            return False
+    def _next(self) -> Batch | None:
+        """What was claimed ahead, or else what can be claimed now: more may have come since nothing was found."""
+        ahead, self._ahead = self._ahead, None
+        batch = None if ahead is None else ahead.result()
+        return batch or (self._take(self._warm) if self._goes_on() and self._has_engine() else None)
+
+    def _goes_on(self) -> bool:
+        """Whether more is to be claimed in this session."""
+        return not self._draining.is_set() and time.monotonic() < self._until
+
+    def _has_engine(self) -> bool:
+        """Whether the engine runs, now if not before: while one starts, jobs could not be canceled in time."""
         try:
             self._child.ensure_running()
         except ChildLost as error:
@@ -144,25 +145,39 @@ class Supervisor:
             return False
         return True
 
-    def _claim(self) -> list[ClaimedJob]:
+    def _claim_ahead(self, model_id: str) -> None:
+        """Begin to claim and prepare what comes after a batch of ``model_id``."""
+        if self._goes_on():
+            self._ahead = self._claimer.submit(self._take, self._warm | {model_id})
+
+    def _take(self, warm: frozenset[str]) -> Batch | None:
+        """Claim a batch and fetch what it needs."""
         began_at = time.time()
+        jobs = self._claim(warm)
+        if not jobs:
+            return None
+        claimed = Part("claim", began_at, time.time())
+        if self._state != "busy":
+            self._become("busy")
+        batch = self._open(jobs, claimed)
+        batch.prepare()
+        return batch
+
+    def _claim(self, warm: frozenset[str]) -> list[ClaimedJob]:
         with self._sessions.begin() as session:
-            jobs = execution.claim(
+            return execution.claim(
                 session,
                 pool=self._pool,
                 worker_id=self.worker_id,
-                warm=self._warm,
+                warm=warm,
                 room=self._batch_size,
                 cohort=self._cohort_size,
                 lease=self._lease,
             )
-        self._claimed_part = Part("claim", began_at, time.time())
-        return jobs
 
-    def _run(self, jobs: Sequence[ClaimedJob]) -> None:
-        """Have a batch computed, whatever comes of it, and see to the rest of it: now or beside the next one."""
+    def _open(self, jobs: Sequence[ClaimedJob], claimed: Part) -> Batch:
         for job in jobs:
-            log.info("attempt.started", **_names(job), kind=job.params.kind, batch=len(jobs))
+            log.info("attempt.started", **names(job), kind=job.params.kind, batch=len(jobs))
         with ExitStack() as held:
             scratch = held.enter_context(tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True))
             keeper = held.enter_context(LeaseKeeper(self._sessions, jobs, lease=self._lease, every=self._heartbeat))
@@ -175,32 +190,37 @@ class Supervisor:
                 scratch=Path(scratch),
                 is_draining=self._draining.is_set,
                 patience=self._patience,
-                parts=[self._claimed_part],
+                parts=[claimed],
+                on_last_step=partial(self._claim_ahead, jobs[0].params.model_id),
             )
             held.callback(self._tell, attempt)
-            rest = self._compute(attempt)
+            return Batch(attempt, held.pop_all())
+
+    def _run(self, batch: Batch) -> None:
+        """Have a batch computed, whatever comes of it, and see to the rest of it: now or beside the next one."""
+        with batch.held as held:
+            rest = self._compute(batch)
+            self._left_gpu_at = time.monotonic()
             if rest is None:
                 return
-            attempt.leave_gpu()
-            self._finish_unfinished()
-            self._unfinished = self._rest.submit(self._do_rest, attempt, rest, held.pop_all())
+            batch.held = held.pop_all()
+        batch.attempt.leave_gpu()
+        self._finish_unfinished()
+        self._unfinished = self._rest.submit(batch.finish, rest)
 
-    def _compute(self, attempt: Attempt) -> Callable[[], None] | None:
+    def _compute(self, batch: Batch) -> Rest | None:
         """The part of a batch that needs the engine; what is left of it, if anything."""
-        params = attempt.jobs[0].params
+        if batch.compute is None:
+            return None
         rest = None
-        with self._answered(attempt, is_engines=True):
-            self._child.ensure_running()
-            rest = HANDLERS[params.kind](attempt)
-            self._note_warm(attempt)
+        with answered(batch.attempt, self._lose_engine):
+            if self._child.pid is None:  # lost with the batch before: until another is up, nothing could be canceled
+                batch.attempt.stop()
+                return None
+            batch.attempt.enter_gpu(self._left_gpu_at)
+            rest = batch.compute()
+            self._note_warm(batch.attempt)
         return rest
-
-    def _do_rest(self, attempt: Attempt, rest: Callable[[], None], held: ExitStack) -> None:
-        try:
-            with held, self._answered(attempt, is_engines=False):
-                rest()
-        except Exception:  # its jobs come back when their leases run out; the next batch must not pay for it
-            log.exception("batch.unfinished", jobs=[job.id for job in attempt.jobs])
 
     def _tell(self, attempt: Attempt) -> None:
         """Say that an attempt is over, in the log and in the traces of its jobs."""
@@ -208,7 +228,7 @@ class Supervisor:
         told = Told(self.worker_id, self._pool, len(attempt.jobs))
         for job in attempt.jobs:
             error = attempt.errors.get(job.id)
-            log.info("attempt.ended", **_names(job), error=error)
+            log.info("attempt.ended", **names(job), error=error)
             if self._tracing.is_on:
                 tell(self._tracing, told, job, attempt.parts, ended_at=ended_at, error=error)
 
@@ -217,42 +237,6 @@ class Supervisor:
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is not None:
             unfinished.result()
-
-    @contextmanager
-    def _answered(self, attempt: Attempt, *, is_engines: bool) -> Iterator[None]:
-        """End what is left of a batch with whatever goes wrong. Only a lost lease leaves without a word.
-
-        ``is_engines``: the engine may still be busy with what went wrong, and is to be lost for it.
-        """
-        try:
-            with self._given_up(attempt, is_engines=is_engines):
-                yield
-        except LeaseLost:
-            log.warning("batch.lease_lost", jobs=[job.id for job in attempt.jobs])
-            if is_engines:
-                self._lose_engine()
-
-    @contextmanager
-    def _given_up(self, attempt: Attempt, *, is_engines: bool) -> Iterator[None]:
-        try:
-            yield
-        except EngineStuck:
-            self._lose_engine()
-            attempt.stop()
-        except ChildLost as error:
-            self._lose_engine()
-            attempt.give_up(JobError("engine-lost", str(error), retryable=True))
-        except InputMissing as error:
-            attempt.give_up(JobError("input-missing", str(error), retryable=False))
-        except StorageUnavailable as error:
-            attempt.give_up(JobError(error.code, error.detail, retryable=True))
-        except LeaseLost:
-            raise
-        except Exception:  # the edge of the process: one batch must never take the worker down with it
-            log.exception("batch.broken", jobs=[job.id for job in attempt.jobs])
-            if is_engines:
-                self._lose_engine()
-            attempt.give_up(JobError("internal-error", "The worker met an unexpected error.", retryable=True))
 
     def _note_warm(self, attempt: Attempt) -> None:
         """Remember what the engine holds, by the ids that claims know."""
@@ -286,13 +270,6 @@ class Supervisor:
     def _beat_until_drained(self) -> None:
         while not self._draining.wait(_PULSE_SECONDS):
             self._beat()
-
-
-def _names(job: ClaimedJob) -> dict[str, str | int | None]:
-    """What every line about an attempt tells."""
-    return {
-        "job_id": job.id, "tenant_id": job.tenant_id, "trace_id": trace_id(job.traceparent), "attempt": job.attempt
-    }  # fmt: skip
 
 
 def _scratch_folder() -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,23 @@ _STUDENT = "application/vnd.lockstep.student+safetensors"
 _PREVIEW = "image/png"
 
 
-def run(attempt: Attempt) -> None:
-    """Distil the student of the one job; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
+def prepare(attempt: Attempt) -> Callable[[], None]:
+    """Fetch what the one job needs; what is returned distils. Raises InputMissing, StorageUnavailable, LeaseLost."""
     (job,) = attempt.jobs
     assert isinstance(job.params, DistillationParams)
-    for message in attempt.converse(_request(attempt, job, job.params)):
+    return partial(_distil, attempt, job, job.params, _request(attempt, job, job.params))
+
+
+def _distil(attempt: Attempt, job: ClaimedJob, params: DistillationParams, request: Distill) -> None:
+    """Distil the student; raises StorageUnavailable, ChildLost, EngineStuck, LeaseLost."""
+    for message in attempt.converse(request):
         match message:
             case Preview():
                 _show(attempt, job, message)
             case Checkpoint():
                 checkpoints.keep(attempt, job, message)
             case Distilled():
-                _succeed(attempt, job, job.params, message)
+                _succeed(attempt, job, params, message)
             case Stopped():
                 checkpoints.give_back(attempt, job, message)
             case Failed():

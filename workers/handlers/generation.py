@@ -27,10 +27,11 @@ from workers.protocol import Failed, Generate, Generated, GeneratedImage, Genera
 _BLOCKED = "safety-blocked"  # why a picture is withheld
 
 
-def run(attempt: Attempt) -> Callable[[], None] | None:
-    """Draw every job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost.
+def prepare(attempt: Attempt) -> Callable[[], Callable[[], None] | None] | None:
+    """Fetch what the batch needs; raises InputMissing, StorageUnavailable, LeaseLost.
 
-    What is returned stores the pictures and ends the jobs, and needs no engine: the next batch can be drawn meanwhile.
+    What is returned has the pictures drawn, and returns what stores them and ends the jobs, which needs no engine: the
+    next batch can be drawn meanwhile.
     """
     with attempt.timed("fetch"):
         fetched = list(fetch_for_each(attempt, _needed, attempt.scratch.parent / "concepts"))
@@ -46,6 +47,11 @@ def run(attempt: Attempt) -> Callable[[], None] | None:
         scratch_dir=str(attempt.scratch),
         student=None if place.student is None else str(place.student),
     )
+    return partial(_draw, attempt, request)
+
+
+def _draw(attempt: Attempt, request: Generate) -> Callable[[], None] | None:
+    """Have every job of the batch drawn; raises ChildLost, EngineStuck, LeaseLost."""
     for message in attempt.converse(request):
         match message:
             case Generated():

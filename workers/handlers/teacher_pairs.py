@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,19 @@ from workers.protocol import DrawPairs, Failed, PairsDrawn, Stopped
 _MEDIA_TYPE = "application/octet-stream"
 
 
-def run(attempt: Attempt) -> None:
-    """Draw the shard of the one job of the batch; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
+def prepare(attempt: Attempt) -> Callable[[], None]:
+    """See what the one job of the batch asks for; what is returned draws it. Raises InputMissing."""
     (job,) = attempt.jobs
     assert isinstance(job.params, TeacherPairsParams)
-    for message in attempt.converse(_request(attempt, job.params)):
+    return partial(_draw, attempt, job, job.params, _request(attempt, job.params))
+
+
+def _draw(attempt: Attempt, job: ClaimedJob, params: TeacherPairsParams, request: DrawPairs) -> None:
+    """Draw the shard; raises StorageUnavailable, ChildLost, EngineStuck, LeaseLost."""
+    for message in attempt.converse(request):
         match message:
             case PairsDrawn():
-                _succeed(attempt, job, job.params, message)
+                _succeed(attempt, job, params, message)
             case Stopped():
                 attempt.stop()
             case Failed():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,18 @@ from workers.inputs import fetch_base, fetch_for_each
 from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained, Training
 
 
-def run(attempt: Attempt) -> None:
-    """Train the batch side by side; raises InputMissing, StorageUnavailable, ChildLost, LeaseLost."""
+def prepare(attempt: Attempt) -> Callable[[], None] | None:
+    """Fetch what the batch needs; what is returned trains it. Raises InputMissing, StorageUnavailable, LeaseLost."""
     location = fetch_base(attempt.sessions, _params(attempt.jobs[0]).model_id)
     trainings = _gather(attempt)
     if not trainings:
-        return
+        return None
+    return partial(_train, attempt, Train(attempt.request_id, model=location, trainings=tuple(trainings)))
+
+
+def _train(attempt: Attempt, request: Train) -> None:
+    """Train the batch side by side; raises StorageUnavailable, ChildLost, EngineStuck, LeaseLost."""
     jobs = {attempt.name(job): job for job in attempt.jobs}
-    request = Train(attempt.request_id, model=location, trainings=tuple(trainings))
     for message in attempt.converse(request):
         match message:
             case Checkpoint():

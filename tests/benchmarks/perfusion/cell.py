@@ -32,7 +32,7 @@ class Size:
     tuned: tuple[int, ...] = _TUNED
     scored: tuple[int, ...] = _SCORED
     ablated: tuple[int, ...] = _SOME
-    few: tuple[int, ...] = _SCORED
+    few: tuple[int, ...] = _SOME
     ablations: tuple[str, ...] = tuple(ABLATIONS)
     photos: int = 5
     few_photos: int = 1

@@ -17,10 +17,16 @@ class ScriptedChild(GpuChild):
         super().__init__(device="cpu")
         self.script = script
         self.killed = 0
+        self._is_up = False
         self._answers: deque[Any] = deque()
+
+    @property
+    def pid(self) -> int | None:
+        return 1 if self._is_up else None
 
     def ensure_running(self) -> None:
         self.device_name = "script"
+        self._is_up = True
 
     def send(self, message: Any) -> None:
         self._answers.extend(self.script(message))
@@ -33,6 +39,7 @@ class ScriptedChild(GpuChild):
 
     def kill(self) -> None:
         self.killed += 1
+        self._is_up = False
         self._answers.clear()
 
 

@@ -14,7 +14,7 @@ from workers.leases import LeaseKeeper
 async def held(deployment):
     """The id of a claimed training, and its keeper, which asks only when it is told to."""
     job_id = await deployment.train()
-    jobs = deployment.supervisor()._claim()
+    jobs = deployment.supervisor()._claim(frozenset())
     minute = timedelta(minutes=1)
     return job_id, LeaseKeeper(deployment.sessions, jobs, lease=minute, every=minute)
 

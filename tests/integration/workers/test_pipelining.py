@@ -1,4 +1,4 @@
-"""Pictures are stored while the next batch is drawn, and neither is lost for the other."""
+"""A batch is claimed while the one before is decoded and stored while the next is drawn; none is lost for another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.deployment import serving
+from tests.integration.workers.scripted import ScriptedChild
 from tests.stack import TestServers
 from tests.waiting import until
+from workers import protocol
+from workers.gpu_child import ChildLost
 
 
 class Store:
@@ -37,6 +41,29 @@ def store(servers: TestServers) -> Iterator[Store]:
     made = Store(servers)
     yield made
     made.thaw()
+
+
+class Decoder(ScriptedChild):
+    """An engine that decodes its first batch until told how that ended, and withholds all pictures."""
+
+    def __init__(self) -> None:
+        super().__init__(self._draw)
+        self.end_of_first: Exception | str | None = None
+        self._is_first = True
+
+    def receive(self, seconds: float) -> Any:
+        if self._is_first and len(self._answers) == 1:
+            if self.end_of_first is None:
+                return None
+            self._is_first = False
+            if isinstance(self.end_of_first, Exception):
+                raise self.end_of_first
+        return super().receive(seconds)
+
+    def _draw(self, asked: protocol.Generate) -> list[Any]:
+        steps = asked.items[0].steps
+        pictures = tuple(protocol.GeneratedImage(item.item_id, None, 16, 16, item.seed) for item in asked.items)
+        return [protocol.Progress(asked.request_id, steps, steps), protocol.Generated(asked.request_id, pictures, ())]
 
 
 def drawn_of(deployment, job_id):
@@ -98,6 +125,52 @@ async def test_a_worker_that_leaves_stores_what_was_drawn_first(deployment, chil
     worker.close()
     assert [deployment.job(each).state for each in (job_id, other)] == ["succeeded", "succeeded"]
     assert deployment.column("SELECT state FROM workers WHERE id = :id", id=worker.worker_id) == ["stopped"]
+
+
+async def test_the_next_batch_is_claimed_while_one_is_decoded_and_pays_for_its_own_time(deployment):
+    child = Decoder()
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    with serving(deployment.supervisor(child=child)):
+        until(lambda: deployment.job(second).state == "running")
+        assert deployment.job(first).state == "running"
+        await asyncio.sleep(1.0)
+        child.end_of_first = "decoded"
+    assert [deployment.job(job_id).state for job_id in (first, second)] == ["succeeded", "succeeded"]
+    assert deployment.job(first).gpu_seconds > 1.0 > deployment.job(second).gpu_seconds
+
+
+async def test_what_was_claimed_ahead_of_a_lost_engine_is_given_back_and_loses_no_attempt(deployment):
+    child = Decoder()
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    with serving(deployment.supervisor(child=child)):
+        until(lambda: deployment.job(second).state == "running")
+        child.end_of_first = ChildLost("The engine died.")
+    assert deployment.outcomes(first) == ["failed"]
+    assert deployment.outcomes(second) == ["returned"]
+    assert (deployment.job(second).state, deployment.job(second).attempt) == ("queued", 0)
+
+
+async def test_what_comes_when_nothing_was_found_to_claim_ahead_is_done_in_the_same_go(deployment):
+    child = Decoder()
+    first = await deployment.generate()
+    with serving(deployment.supervisor(child=child)):
+        until(lambda: deployment.job(first).state == "running")
+        await asyncio.sleep(0.3)  # it looks for more while it decodes
+        second = await deployment.generate()
+        child.end_of_first = "decoded"
+    assert [deployment.job(job_id).state for job_id in (first, second)] == ["succeeded", "succeeded"]
+
+
+async def test_a_worker_that_is_to_leave_claims_nothing_ahead(deployment):
+    child = Decoder()
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    worker = deployment.supervisor(child=child)
+    child.script = lambda asked: (worker.drain(), Decoder._draw(child, asked))[1]
+    with serving(worker):
+        until(lambda: deployment.job(first).state == "running")
+        await asyncio.sleep(0.3)
+        child.end_of_first = "decoded"
+    assert [deployment.job(job_id).state for job_id in (first, second)] == ["succeeded", "queued"]
 
 
 async def test_an_attempt_says_where_its_time_went(deployment, worker):
