@@ -146,8 +146,8 @@ class Supervisor:
         return True
 
     def _claim_ahead(self, model_id: str) -> None:
-        """Begin to claim and prepare what comes after a batch of ``model_id``."""
-        if self._goes_on():
+        """Begin to claim and prepare what comes after a batch of ``model_id``, once: a last step may be done again."""
+        if self._ahead is None and self._goes_on():
             self._ahead = self._claimer.submit(self._take, self._warm | {model_id})
 
     def _take(self, warm: frozenset[str]) -> Batch | None:
