@@ -177,6 +177,14 @@ class Deployment:
         with self.sessions.begin() as session:
             return self._product(session, job, "output", "0.png", picture_bytes(), media_type="image/png").file_id
 
+    def show(self, job: ClaimedJob, step: int) -> str:
+        """Id of a preview that a worker tells of."""
+        with self.sessions.begin() as session:
+            data = picture_bytes(format="webp")
+            made = self._product(session, job, "preview", f"{step}.webp", data, media_type="image/webp")
+            assert execution.report(session, job, preview={"file_id": made.file_id, "step": step})
+        return made.file_id
+
     def _drawn(self, session: Session, job: ClaimedJob, params: GenerationParams) -> dict[str, Any]:
         images = []
         for number in range(params.n):

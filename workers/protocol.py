@@ -4,7 +4,7 @@ They travel pickled over one `multiprocessing.connection.Connection` on an inher
 run the same code; nothing a customer sends is ever unpickled. The parent sends one piece of work at a time and
 answers come in the order given here; ``Stop`` may come at any moment.
 
-    Train      ->  Loading? (Progress | Checkpoint)*            then one of  TrainingsEnded | Failed
+    Train      ->  Loading? (Progress | Preview | Checkpoint)*  then one of  TrainingsEnded | Failed
                    of each of its trainings, by its own id:     one of  Trained | Stopped | Failed
     Generate   ->  Loading? Progress*                           then one of  Generated | Stopped | Failed
     DrawPairs  ->  Loading? Progress*                           then one of  PairsDrawn | Stopped | Failed
@@ -69,7 +69,7 @@ class Training:
     settings: Mapping[str, object]
     seed: int
     resume_from: str | None  # a checkpoint of the same training
-    scratch_dir: str  # the child writes checkpoints and the concept here
+    scratch_dir: str  # the child writes checkpoints, previews and the concept here
     start: str | None = None  # a concept file to go on from, in place of the superclass
 
 
@@ -183,7 +183,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the student draws by now: a PNG file with a sheet of pictures, always of the same prompts and noises."""
+    """What the student draws by now, or what a training has learned: a sheet of pictures, as a WebP file.
+
+    Its prompts and noises are always the same.
+    """
 
     request_id: str
     step: int

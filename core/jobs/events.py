@@ -21,7 +21,7 @@ class Verb(StrEnum):
     STARTED = "started"  # a worker has it
     PROGRESS = "progress"  # it moved on; at most one per 500 ms and job
     CHECKPOINT = "checkpoint"  # a killed attempt would go on from here
-    PREVIEW = "preview"  # pictures of the student as it stands
+    PREVIEW = "preview"  # pictures by what is learned so far
     PAUSED = "paused"  # out of the queue, or given back by its worker
     RESUMED = "resumed"  # may be run again
     SUCCEEDED = "succeeded"
@@ -32,7 +32,7 @@ class Verb(StrEnum):
 
 _ONLY_OF: Mapping[Verb, frozenset[JobKind]] = {
     Verb.CHECKPOINT: frozenset({JobKind.TRAINING, JobKind.DISTILLATION}),
-    Verb.PREVIEW: frozenset({JobKind.DISTILLATION}),
+    Verb.PREVIEW: frozenset({JobKind.TRAINING, JobKind.DISTILLATION}),
     Verb.PAUSED: PAUSABLE,
     Verb.RESUMED: PAUSABLE,
 }

@@ -12,10 +12,19 @@ from PIL import Image
 
 from tests.engine.tiny import build_tiny_pipeline
 from workers.engine.base_model import BaseModel
+from workers.engine.perfusion.drawing import Drawing
 from workers.engine.quiet import silence_loading
 
 BUNDLED_MODEL = Path(__file__).parents[2] / "models" / "storybook"
 BUNDLED_CLIP = BUNDLED_MODEL.parent / "storybook-clip"
+DRAWING = Drawing(
+    student=None,
+    steps=2,
+    guidance=3.0,
+    gate_bias={"local": 0.6, "global": 0.5, "trained": 0.6},
+    gate_temperature=0.15,
+)
+"""How concepts of the miniature are drawn while they train."""
 
 
 @pytest.fixture(scope="session", autouse=True)

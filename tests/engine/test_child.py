@@ -171,16 +171,20 @@ def test_a_training_that_cannot_be_done_fails_with_its_code_and_the_child_lives_
     child.receive(protocol.TrainingsEnded)
 
 
-def test_a_validated_training_tells_its_scores_and_the_recommended_bias(
+def test_a_validated_training_tells_its_scores_and_the_recommended_bias_and_shows_itself(
     child: ChildProcess, train: protocol.Train, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "validated")
     card = json.loads((folder / "lockstep.json").read_text())
     clip = str(BUNDLED_CLIP)
     settings = {"steps": 4, "validate_every": 2, "gate_biases": [0.5], "validation_prompts": ["a {}"]}
-    (folder / "lockstep.json").write_text(json.dumps({**card, "validation": {"clip": clip, "steps": 2}}))
+    (folder / "lockstep.json").write_text(
+        json.dumps({**card, "validation": {"clip": clip, "steps": 2}, "preview": {"steps": 2}})
+    )
     child.send(replace(changed(train, settings=settings), model=str(folder)))
     assert "harmonic_mean" in child.receive(protocol.Progress, until=lambda progress: progress.step == 3).metrics
+    preview = child.receive(protocol.Preview)
+    assert (preview.request_id, preview.step, Path(preview.path).exists()) == ("tom", 4, True)
     trained = child.receive(protocol.Trained)
     assert (trained.gate_bias, ConceptFile.load(Path(trained.path)).gate_bias) == (0.5, 0.5)
     assert {"loss", "clip_i", "clip_t", "harmonic_mean", "steps", "seconds"} == set(trained.metrics)

@@ -96,7 +96,7 @@ def test_a_student_is_distilled_and_draws_beside_its_teacher(
     preview = child.receive(protocol.Preview)
     assert preview.step == 2
     with Image.open(preview.path) as sheet:
-        assert (sheet.format, sheet.size) == ("PNG", (64, 64))
+        assert (sheet.format, sheet.size) == ("WEBP", (64, 64))
     distilled = child.receive(protocol.Distilled)
     assert distilled.timesteps == (999,)
     assert distilled.size_bytes == Path(distilled.path).stat().st_size

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import BUNDLED_CLIP, random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, DRAWING, random_pictures
 from workers.engine.base_model import BaseModel
 from workers.engine.errors import CovarianceMissing, Interrupted, PicturesInvalid, SuperclassInvalid, TrainingDiverged
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.concept import ConceptFile
+from workers.engine.perfusion.drawing import ValidationFacts
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training import Outcome, TrainingOrder, train_cohort
 from workers.engine.perfusion.training_pictures import prepare_pictures
-from workers.engine.perfusion.validation_facts import ValidationFacts
 
 TOLERANCE = 2e-4  # of a learned number after a few steps: sums run in another order at another batch size
 
@@ -88,7 +88,7 @@ def test_trainings_of_different_settings_end_together_as_they_end_alone(tiny: Ba
 
 
 def test_each_of_a_cohort_is_validated_when_its_own_step_is_due(tiny: BaseModel, tmp_path: Path):
-    facts = ValidationFacts(str(BUNDLED_CLIP), None, 2, 3.0, {"local": 0.6, "global": 0.5}, 0.15)
+    facts = ValidationFacts(str(BUNDLED_CLIP), DRAWING)
     settings = tiny.perfusion.override({"validation_prompts": ["a {}", "the red {}"], "gate_biases": [0.5, 1.0]})
     base = replace(tiny, validation=facts, perfusion=settings)
 

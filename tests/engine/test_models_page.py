@@ -14,7 +14,7 @@ from workers.engine.perfusion.config import PerfusionConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 READ_ELSEWHERE = {"prompts"}  # from prompts.txt
-OF_THE_ENGINE = {"guidance_interval", "validation", "segmenter", "decoder"}  # nothing the API needs
+OF_THE_ENGINE = {"guidance_interval", "validation", "preview", "segmenter", "decoder"}  # nothing the API needs
 IN_WORDS = {"templates", "validation_prompts"}
 
 

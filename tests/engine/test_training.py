@@ -37,6 +37,7 @@ class Events:
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.progress: list[tuple[int, int, Mapping[str, float]]] = []
         self.checkpoints: list[tuple[int, Path]] = []
+        self.previews: list[tuple[int, Path]] = []
         self.stop_after = stop_after
 
     def train(
@@ -59,6 +60,7 @@ class Events:
             resume_from=resume_from,
             on_progress=lambda *progress: self.progress.append(progress),
             on_checkpoint=lambda step, path: self.checkpoints.append((step, path)),
+            on_preview=lambda step, path: self.previews.append((step, path)),
             should_stop=lambda: self.stop_after == (self.progress[-1][0] if self.progress else 0),
         )
         return train_concept(base, order)

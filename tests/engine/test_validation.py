@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.catalog.facts import ModelFacts
 from tests.engine.concepts import random_concept
-from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, load, random_pictures
+from tests.engine.conftest import BUNDLED_CLIP, BUNDLED_MODEL, DRAWING, load, random_pictures
 from tests.engine.test_training import Events, assert_same
 from workers.engine.base_model import BaseModel
 from workers.engine.dmd.student_file import save_student
@@ -22,21 +22,14 @@ from workers.engine.dmd.student_model import StudentFacts, export_student
 from workers.engine.errors import Interrupted, ModelUnreadable, PromptTooLong
 from workers.engine.metrics import ClipGrader, clip_i, clip_t
 from workers.engine.perfusion.concept import ConceptFile
+from workers.engine.perfusion.drawing import ValidationFacts
 from workers.engine.perfusion.standing import Scores
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training_pictures import prepare_pictures
 from workers.engine.perfusion.validation import Examiner, Validation
-from workers.engine.perfusion.validation_facts import ValidationFacts
 from workers.engine.tensor_file import read_tensors
 
-FACTS = ValidationFacts(
-    clip=str(BUNDLED_CLIP),
-    student=None,
-    steps=2,
-    guidance=3.0,
-    gate_bias={"local": 0.6, "global": 0.5, "trained": 0.6},
-    gate_temperature=0.15,
-)
+FACTS = ValidationFacts(str(BUNDLED_CLIP), DRAWING)
 PROMPTS = ("a {} on a hat", "the red {}")
 PICTURES = [Image.new("RGB", (16, 16), colour) for colour in ("gray", "slategray", "tan")]  # near what it draws
 
@@ -61,7 +54,7 @@ def validation(base: BaseModel, *, should_stop: Callable[[], bool] = lambda: Fal
 def test_a_concept_is_graded_against_its_pictures_and_the_prompts_of_its_superclass(validated: BaseModel) -> None:
     concept, examination = random_concept(validated, 1), validation(validated)
     examiner, grader = examination._examiner, ClipGrader.load(BUNDLED_CLIP)
-    drawn = examiner.draw(examination._prompts(concept, 0.6), seed=5, batch_size=2, should_stop=lambda: False)
+    drawn = examiner.painter.draw(examination._prompts(concept), seed=5, batch_size=2, should_stop=lambda: False)
     features = grader.image_features(drawn)
     scores = examination.scores(concept)
     assert scores.clip_i == pytest.approx(clip_i(features, grader.image_features(PICTURES)))
@@ -178,8 +171,8 @@ def test_a_student_draws_in_its_own_steps_wherever_it_lies(
         save_student(place, unet, facts, validated)
     else:
         export_student(unet, facts, name="s", teacher=tiny_folder, folder=place, dtype=torch.float32)
-    base = replace(validated, validation=replace(FACTS, student=str(place)))
-    assert validation(base)._examiner.painter.student == facts
+    base = replace(validated, validation=replace(FACTS, drawing=replace(DRAWING, student=str(place))))
+    assert validation(base)._examiner.painter.model.student == facts
     file = Events().train(base, tmp_path, pictures=PICTURES)
     assert 0 < file.scores["clip_i"] <= 1
 
@@ -189,9 +182,9 @@ def test_a_student_draws_in_its_own_steps_wherever_it_lies(
     [
         replace(FACTS, clip="/no/such/folder"),
         replace(FACTS, clip=str(BUNDLED_MODEL)),
-        replace(FACTS, student="/no/such/folder"),
-        replace(FACTS, student=str(BUNDLED_MODEL)),  # no student, and of another model
-        replace(FACTS, student=str(BUNDLED_CLIP / "config.json")),
+        replace(FACTS, drawing=replace(DRAWING, student="/no/such/folder")),
+        replace(FACTS, drawing=replace(DRAWING, student=str(BUNDLED_MODEL))),  # no student, and of another model
+        replace(FACTS, drawing=replace(DRAWING, student=str(BUNDLED_CLIP / "config.json"))),
     ],
     ids=["no-clip", "not-a-clip", "no-student", "not-a-student", "not-a-file"],
 )
@@ -214,10 +207,11 @@ def test_a_card_names_what_to_validate_with_relative_to_its_folder(tiny_folder: 
 
     facts = read({"clip": "../clip", "steps": 8})
     assert facts is not None
-    assert (Path(facts.clip).resolve(), facts.student, facts.steps) == ((tmp_path / "clip").resolve(), None, 8)
-    assert (facts.guidance, facts.gate_temperature) == (2.0, 0.2)
-    assert (facts.gate_bias["local"], facts.gate_bias["global"]) == (0.65, 0.5)
-    assert read({"clip": "openai/clip"}) == replace(facts, clip="openai/clip", steps=20)
+    drawing = facts.drawing
+    assert (Path(facts.clip).resolve(), drawing.student, drawing.steps) == ((tmp_path / "clip").resolve(), None, 8)
+    assert (drawing.guidance, drawing.gate_temperature) == (2.0, 0.2)
+    assert (drawing.gate_bias["local"], drawing.gate_bias["global"]) == (0.65, 0.5)
+    assert read({"clip": "openai/clip"}) == ValidationFacts("openai/clip", replace(drawing, steps=20))
     assert read(None) is None
     for wrong in ({}, {"clip": 3}, {"clip": "c", "steps": "8"}, {"clip": "c", "student": 1}, "clip"):
         with pytest.raises(ModelUnreadable, match="how to validate"):
@@ -227,8 +221,9 @@ def test_a_card_names_what_to_validate_with_relative_to_its_folder(tiny_folder: 
 def test_a_card_that_is_silent_is_drawn_with_as_the_product_draws_with_it(tmp_path: Path) -> None:
     drawn, assumed = ValidationFacts.of({"validation": {"clip": "openai/clip"}}, tmp_path), ModelFacts(name="silent")
     assert drawn is not None
-    assert (drawn.steps, drawn.guidance) == (assumed.default_steps, assumed.default_guidance)
-    assert (drawn.gate_bias, drawn.gate_temperature) == (assumed.gate_bias, assumed.gate_temperature)
+    drawing = drawn.drawing
+    assert (drawing.steps, drawing.guidance) == (assumed.default_steps, assumed.default_guidance)
+    assert (drawing.gate_bias, drawing.gate_temperature) == (assumed.gate_bias, assumed.gate_temperature)
 
 
 def test_a_validation_is_due_once_at_its_step_and_at_the_last(validated: BaseModel) -> None:

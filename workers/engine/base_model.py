@@ -5,11 +5,11 @@ Beside what diffusers writes, a folder may hold files of ours:
     covariance.safetensors   the metric of its text encoder (perfusion/covariance.py); no concept can be used without
     lockstep.json            {"name": ..., "guidance_interval": [least, most] (schedule.py), "perfusion" and
                              "distillation": {settings that differ from the papers'}, "validation": {"clip": ...,
-                             "student": ... or "steps": ...} (perfusion/validation_facts.py), "segmenter": a
-                             CLIPSeg folder or hub id to make masks with (perfusion/segmenter.py), "decoder": the
-                             same of an AutoencoderTiny, "guidance": one of family.Guidance, and of a student
-                             "student": {...} (dmd/student_model.py), ...}; other keys (known superclasses, ...)
-                             are for the API and are not read here
+                             "student": ... or "steps": ...} and "preview": {"every": ..., the same}
+                             (perfusion/drawing.py), "segmenter": a CLIPSeg folder or hub id to make masks with
+                             (perfusion/segmenter.py), "decoder": the same of an AutoencoderTiny, "guidance": one of
+                             family.Guidance, and of a student "student": {...} (dmd/student_model.py), ...}; other
+                             keys (known superclasses, ...) are for the API and are not read here
     prompts.txt              prompts that its pictures can show, one a line: what a student of it learns to draw
 
 Weights are read from safetensors only: a pickled checkpoint can run code.
@@ -41,7 +41,7 @@ from workers.engine.hub import beside, local_folder
 from workers.engine.perfusion.concept import Concept, ConceptFile
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.covariance import Covariance
-from workers.engine.perfusion.validation_facts import ValidationFacts
+from workers.engine.perfusion.drawing import PreviewFacts, ValidationFacts
 from workers.engine.schedule import NoiseSchedule
 from workers.engine.text import TextEncoder
 
@@ -81,6 +81,7 @@ class BaseModel:
     device: torch.device
     student: StudentFacts | None  # how it draws, where it is one
     validation: ValidationFacts | None  # of trainings on it; without, the last step's concept is taken
+    preview: PreviewFacts | None  # of trainings on it; without, they show no pictures on the way
     segmenter: str | None  # a CLIPSeg folder or hub id; without, masks are the model's own attention
 
     @classmethod
@@ -108,6 +109,7 @@ class BaseModel:
         attention.install(unet, projections)
         denoiser = Denoiser(unet, schedule)
         guidance = Guidance.of(denoiser, card.get("guidance"))
+        drawn = guidance.default_drawing(denoiser) | dict(card)
         covariance_file = folder / "covariance.safetensors"
         return cls(
             name=str(card.get("name", Path(path_or_hub_id).name)),
@@ -122,7 +124,8 @@ class BaseModel:
             prompts=_lines(folder / "prompts.txt"),
             device=device,
             student=StudentFacts.of(card),
-            validation=ValidationFacts.of(guidance.default_drawing(denoiser) | dict(card), folder),
+            validation=ValidationFacts.of(drawn, folder),
+            preview=PreviewFacts.of(drawn, folder),
             segmenter=_segmenter(card.get("segmenter"), folder),
         )
 

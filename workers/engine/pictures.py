@@ -15,6 +15,8 @@ from workers.engine.errors import PictureUnreadable
 # Decoded at 4 bytes a pixel this is 200 MB: more than any camera's picture, less than a decompression bomb.
 MAX_PIXELS = 50_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_SHEET_COLUMNS = 4
+_SHEET_QUALITY = 90  # of WebP, a tenth of the bytes of PNG
 
 
 def load_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -42,3 +44,13 @@ def to_pictures(pixels: Tensor) -> list[Image.Image]:
     """Turn (B, 3, height, width) into Pillow images, rounding to the nearest grey level."""
     levels = ((pixels + 1) * 127.5).round().clamp(0, 255).byte().cpu()  # (B, 3, height, width)
     return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in levels]
+
+
+def save_sheet(pictures: Sequence[Image.Image], path: Path) -> None:
+    """Write pictures of one size onto one sheet, row by row, as a WebP file."""
+    width, height = pictures[0].size
+    columns = min(_SHEET_COLUMNS, len(pictures))
+    sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, ((index % columns) * width, (index // columns) * height))
+    sheet.save(path, format="WEBP", quality=_SHEET_QUALITY)

@@ -104,6 +104,7 @@ class Workbench:
             checkpoints=Path(training.scratch_dir),
             on_progress=partial(self._say_progress, name),
             on_checkpoint=partial(self._say_checkpoint, name),
+            on_preview=partial(self._say_preview, name),
             should_stop=partial(self._should_stop, name),
             resume_from=None if training.resume_from is None else Path(training.resume_from),
             start=None if training.start is None else base.adopt(ConceptFile.load(Path(training.start))),
@@ -214,7 +215,7 @@ class Workbench:
                 base,
                 processes=_divisor(config.batch_size, self._most_processes),
                 on_progress=partial(self._say_progress, work.request_id),
-                on_preview=lambda step, path: self._say(protocol.Preview(work.request_id, step, str(path))),
+                on_preview=partial(self._say_preview, work.request_id),
                 on_checkpoint=partial(self._say_checkpoint, work.request_id),
                 should_stop=partial(self._should_stop, work.request_id),
             )
@@ -236,6 +237,9 @@ class Workbench:
 
     def _say_progress(self, request_id: str, step: int, steps: int, metrics: Mapping[str, float] | None = None) -> None:
         self._say(protocol.Progress(request_id, step, steps, dict(metrics or {})))
+
+    def _say_preview(self, request_id: str, step: int, path: Path) -> None:
+        self._say(protocol.Preview(request_id, step, str(path)))
 
     def _say_checkpoint(self, request_id: str, step: int, path: Path) -> None:
         self._say(protocol.Checkpoint(request_id, step, str(path)))

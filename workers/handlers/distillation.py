@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from PIL import Image
 from sqlalchemy.orm import Session
 
 from core.control import families
-from core.errors import ModelNameTaken, StorageUnavailable
-from core.ids import new_id
-from core.jobs import execution, products
+from core.errors import ModelNameTaken
+from core.jobs import products
 from core.jobs.execution import ClaimedJob
 from core.jobs.params import DistillationParams
-from core.jobs.products import Product
 from core.jobs.retry import JobError
 from core.jobs.states import JobStage
-from core.storage import keys
 from workers import checkpoints, outputs
 from workers.attempt import Attempt
 from workers.handlers.teacher_pairs import as_asked
@@ -30,7 +26,6 @@ from workers.protocol import Checkpoint, Distill, Distilled, Failed, Preview, St
 log = structlog.get_logger()
 
 _STUDENT = "application/vnd.lockstep.student+safetensors"
-_PREVIEW = "image/png"
 
 
 def prepare(attempt: Attempt) -> Callable[[], None]:
@@ -45,7 +40,7 @@ def _distil(attempt: Attempt, job: ClaimedJob, params: DistillationParams, reque
     for message in attempt.converse(request):
         match message:
             case Preview():
-                _show(attempt, job, message)
+                outputs.show(attempt, job, message)
             case Checkpoint():
                 checkpoints.keep(attempt, job, message)
             case Distilled():
@@ -82,26 +77,6 @@ def _fetch_pairs(attempt: Attempt, job: ClaimedJob, params: DistillationParams) 
     paths = fetch_files(attempt.sessions, attempt.store, shards, attempt.scratch / "pairs")
     require(shards, paths)
     return tuple(str(paths[file_id]) for file_id in shards)
-
-
-def _show(attempt: Attempt, job: ClaimedJob, message: Preview) -> None:
-    """Store a preview and tell of it; one that cannot be stored is not shown."""
-    path = Path(message.path)
-    key = keys.output(job.id, job.token, path.name)
-    try:
-        stored = attempt.store.put_file(key, path, media_type=_PREVIEW)
-    except StorageUnavailable as error:
-        log.warning("preview.not_stored", job=job.id, error=str(error))
-        return
-    with Image.open(path) as picture:
-        width, height = picture.size
-    product = Product(new_id("file"), "preview", path.name, _PREVIEW, stored, width, height)
-
-    def write(session: Session) -> None:
-        if execution.report(session, job, preview={"file_id": product.file_id, "step": message.step}):
-            products.keep_files(session, job, [product])
-
-    attempt.tell(write)
 
 
 def _succeed(attempt: Attempt, job: ClaimedJob, params: DistillationParams, distilled: Distilled) -> None:

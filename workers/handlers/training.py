@@ -18,7 +18,7 @@ from core.jobs.states import JobStage
 from workers import checkpoints, outputs
 from workers.attempt import Attempt
 from workers.inputs import fetch_base, fetch_for_each
-from workers.protocol import Checkpoint, Failed, Stopped, Train, Trained, Training
+from workers.protocol import Checkpoint, Failed, Preview, Stopped, Train, Trained, Training
 
 
 def prepare(attempt: Attempt) -> Callable[[], None] | None:
@@ -35,6 +35,8 @@ def _train(attempt: Attempt, request: Train) -> None:
     jobs = {attempt.name(job): job for job in attempt.jobs}
     for message in attempt.converse(request):
         match message:
+            case Preview():
+                outputs.show(attempt, jobs[message.request_id], message)
             case Checkpoint():
                 checkpoints.keep(attempt, jobs[message.request_id], message)
             case Trained():

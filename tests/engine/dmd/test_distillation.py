@@ -95,8 +95,8 @@ def test_it_reports_progress_previews_and_checkpoints_at_their_steps(
     assert [step for step, _ in events.checkpoints] == [2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-000002.safetensors",
-        "preview-000003.png",
-        "preview-000004.png",
+        "preview-000003.webp",
+        "preview-000004.webp",
     ]
 
 
@@ -159,13 +159,18 @@ def test_a_checkpoint_of_another_distillation_is_refused(tiny: BaseModel, pairs:
 
 
 def test_a_preview_shows_the_average_student_from_the_same_noise_every_time(
-    tiny: BaseModel, pairs: TeacherPairs
+    tiny: BaseModel, pairs: TeacherPairs, tmp_path: Path
 ) -> None:
-    work = Distillation(tiny, PROMPTS, CONFIG, seed=0, pairs=pairs, real=REAL)
-    first = work.preview()
-    assert first.tobytes() == work.preview().tobytes()
+    work, path = Distillation(tiny, PROMPTS, CONFIG, seed=0, pairs=pairs, real=REAL), tmp_path / "preview.webp"
+
+    def shown() -> bytes:
+        work.save_preview(path)
+        return path.read_bytes()
+
+    first = shown()
+    assert first == shown()
     work.trainer.step()
-    assert first.tobytes() != work.preview().tobytes()
+    assert first != shown()
 
 
 def test_prompts_that_no_teacher_could_draw_are_refused(tiny: BaseModel, pairs: TeacherPairs) -> None:

@@ -55,7 +55,7 @@ def test_a_student_keeps_of_its_teachers_card_all_but_what_is_for_trainings(
 ) -> None:
     teacher = shutil.copytree(tiny_folder, tmp_path / "teacher")
     card = json.loads((teacher / "lockstep.json").read_text()) | {"size": 16}
-    told = {"validation": {"clip": "../clip"}, "segmenter": "../clipseg"}
+    told = {"validation": {"clip": "../clip"}, "preview": {"student": "../two"}, "segmenter": "../clipseg"}
     (teacher / "lockstep.json").write_text(json.dumps(card | told))
     folder = tmp_path / "student"
     export_student(tiny.denoiser.unet, FACTS, name="two", teacher=teacher, folder=folder, dtype=torch.float32)

@@ -113,7 +113,7 @@ class Engine:
                 path.write_bytes(b"shard %d" % work.shard)
                 return [protocol.PairsDrawn(work.request_id, str(path), path.stat().st_size)]
             case protocol.Distill():
-                sheet, student = scratch / "preview-000002.png", scratch / "student.safetensors"
+                sheet, student = scratch / "preview-000002.webp", scratch / "student.safetensors"
                 Image.new("RGB", (64, 32)).save(sheet)
                 student.write_bytes(b"a student")
                 return [

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -29,11 +28,10 @@ from workers.engine.dmd.student_model import StudentFacts
 from workers.engine.dmd.teacher_pairs import TeacherPairs
 from workers.engine.dmd.trainer import DistillationTrainer
 from workers.engine.errors import CheckpointMismatch, Interrupted, SettingsInvalid
-from workers.engine.pictures import to_pictures
+from workers.engine.pictures import save_sheet, to_pictures
 from workers.engine.tensor_file import read_tensors, write_tensors
 
 _PREVIEWS = 16  # pictures on a preview
-_PREVIEW_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,14 @@ class Distillation:
                 network.compile(dynamic=False)
         self._identity = _identity(base, prompts, config, seed=seed, pairs=pairs, real=real)
 
-    def preview(self) -> Image.Image:
-        """Draw the first prompts with the average student, always from the same noise, on one sheet."""
+    def save_preview(self, path: Path) -> None:
+        """Draw the first prompts with the average student, always from the same noise, onto one sheet."""
         contexts, told = self.trainer.material.contexts, self.config.student_timesteps
         noises = seeded_noises(range(_PREVIEWS), self.trainer.material.shape, len(told)).to(self.base.device)
         context = contexts.take(torch.arange(_PREVIEWS) % len(contexts))
         with torch.no_grad():
             latents = draw(self.trainer.averaged, noises, told, context)
-        return _sheet(to_pictures(self.base.autoencoder.decode(latents)), _PREVIEW_COLUMNS)
+        save_sheet(to_pictures(self.base.autoencoder.decode(latents)), path)
 
     def save_checkpoint(self, folder: Path) -> Path:
         """Write a checkpoint, whole or not at all."""
@@ -144,7 +142,7 @@ def distill(
     """Run a distillation to its end, in step with its other processes where there are any.
 
     ``on_progress`` gets step, steps and, every ``report_every`` steps, the signals (signals.py) since it last got any;
-    ``on_preview`` a PNG and ``on_checkpoint`` a checkpoint in ``folder``, each every so many steps. When
+    ``on_preview`` a sheet of pictures and ``on_checkpoint`` a checkpoint in ``folder``, each every so many steps. When
     ``should_stop`` says so between two steps, a checkpoint is written and Interrupted raised with it. Raises
     TrainingDiverged and, for a wrong ``resume_from``, CheckpointMismatch.
 
@@ -165,8 +163,8 @@ def distill(
             signals = trainer.signals.report()
         on_progress(step, config.steps, signals if is_due else {})
         if writes and (step % config.preview_every == 0 or last):
-            path = folder / f"preview-{step:06d}.png"
-            work.preview().save(path)
+            path = folder / f"preview-{step:06d}.webp"
+            work.save_preview(path)
             on_preview(step, path)
         if writes and step % config.checkpoint_every == 0 and not last:
             on_checkpoint(step, work.save_checkpoint(folder))
@@ -200,12 +198,3 @@ def _identity(
     told = hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()[:16]
     inputs = [told, "-" if pairs is None else pairs.digest, "-" if real is None else real.digest]
     return " ".join([weights_digest(base.denoiser.unet), base.fingerprint, config.digest, *inputs, str(seed)])
-
-
-def _sheet(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * width, rows * height))
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, ((index % columns) * width, (index // columns) * height))
-    return sheet

@@ -107,6 +107,10 @@ def link_to_teacher(folder: Path, teacher: Path) -> None:
 def _card(teacher: Path) -> dict[str, object]:
     path = teacher / "lockstep.json"
     card: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
-    for word in ("validation", "segmenter"):  # of trainings, which are the teacher's, with paths from its folder
+    for word in (
+        "validation",
+        "preview",
+        "segmenter",
+    ):  # of trainings, with paths from its folder
         card.pop(word, None)
     return card

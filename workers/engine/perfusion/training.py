@@ -1,7 +1,8 @@
 """Perfusion training: from a few pictures to a concept, for one customer or for several at once.
 
 Where the model says how to validate, the concept of the best validated step is the result, and a training ends early
-once validations have long brought nothing better; elsewhere it is the last step's.
+once validations have long brought nothing better; elsewhere it is the last step's. Where the model says so, a training
+shows on the way what it has learned so far.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from workers.engine.base_model import BaseModel
-from workers.engine.errors import CheckpointMismatch, Interrupted, PermanentError
+from workers.engine.errors import CheckpointMismatch, EngineError, Interrupted, PermanentError
 from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
 from workers.engine.perfusion.config import PerfusionConfig
+from workers.engine.perfusion.drawing import PreviewFacts
+from workers.engine.perfusion.painter import Painter
+from workers.engine.perfusion.preview import Preview
 from workers.engine.perfusion.segmenter import Segmenter
 from workers.engine.perfusion.trainer import ConceptTrainer
 from workers.engine.perfusion.training_pictures import prepare_pictures
@@ -33,7 +37,8 @@ class TrainingOrder:
     """Learn ``superclass``'s particular member from pictures.
 
     ``on_progress`` gets step, steps and metrics (the smoothed loss, the latest validation's scores) after every step
-    and every validation; ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, in the folder
+    and every validation; ``on_checkpoint`` gets step and file every ``config.checkpoint_every`` steps, and
+    ``on_preview`` those of pictures by what is learned so far, as often as the model says; files lie in the folder
     ``checkpoints``. When ``should_stop`` says so between two steps or while a validation draws, a checkpoint is written
     and the training ends. ``masks`` (n, 1, H, W) replace the model's, ``start`` the superclass as what the concept is
     at first.
@@ -46,6 +51,7 @@ class TrainingOrder:
     checkpoints: Path
     on_progress: Callable[[int, int, Mapping[str, float]], None] = lambda _step, _steps, _metrics: None
     on_checkpoint: Callable[[int, Path], None] = lambda _step, _path: None
+    on_preview: Callable[[int, Path], None] | None = None  # None: nothing is drawn
     should_stop: Callable[[], bool] = lambda: False
     masks: Tensor | None = None
     resume_from: Path | None = None
@@ -69,13 +75,12 @@ def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[t
     Raises CovarianceMissing, or ModelUnreadable for what is to validate or to make masks with, which is the model's
     fault and so everybody's.
     """
-    covariance = base.covariance_sha256
-    examiner = None if base.validation is None else Examiner(base, base.validation)
+    tools = _Tools.open(base, previews=any(order.on_preview is not None for order in orders))
     segmenter = None if base.segmenter is None else Segmenter.load(base.segmenter, device=base.device)
     running: dict[int, _Run] = {}
     for place, order in enumerate(orders):
         try:
-            running[place] = _open(base, order, examiner, segmenter, covariance)
+            running[place] = _open(base, order, tools, segmenter)
         except PermanentError as error:
             yield place, error
     del segmenter  # its work is done, and the trainings need its memory
@@ -90,9 +95,37 @@ def train_cohort(base: BaseModel, orders: Sequence[TrainingOrder]) -> Iterator[t
             del running[place]
 
 
-def _open(
-    base: BaseModel, order: TrainingOrder, examiner: Examiner | None, segmenter: Segmenter | None, covariance: str
-) -> _Run:
+@dataclass(frozen=True)
+class _Tools:
+    """What all trainings on a model share: its metric's hash, what grades concepts and what draws previews."""
+
+    covariance: str
+    examiner: Examiner | None
+    painter: Painter | None
+
+    @classmethod
+    def open(cls, base: BaseModel, *, previews: bool) -> _Tools:
+        """Raises what `train_cohort` raises; previews that cannot be drawn are none."""
+        covariance = base.covariance_sha256
+        examiner = None if base.validation is None else Examiner(base, base.validation)
+        painter = None
+        if base.preview is not None and previews:
+            if examiner is not None and examiner.painter.drawing == base.preview.drawing:
+                painter = examiner.painter  # one student is enough
+            else:
+                painter = _painter(base, base.preview)
+        return cls(covariance, examiner, painter)
+
+
+def _painter(base: BaseModel, preview: PreviewFacts) -> Painter | None:
+    try:
+        return Painter.open(base, preview.drawing)
+    except EngineError as error:
+        _log.warning("no previews: %s", error)
+        return None
+
+
+def _open(base: BaseModel, order: TrainingOrder, tools: _Tools, segmenter: Segmenter | None) -> _Run:
     """Begin, or go on from the order's checkpoint; one that does not fit (of another release) means starting over."""
     prepared = prepare_pictures(
         base,
@@ -110,12 +143,28 @@ def _open(
         except CheckpointMismatch as mismatch:
             _log.warning("not resumed: %s", mismatch)
     validation = None
-    if examiner is not None:
+    if tools.examiner is not None:
         validation = Validation(
-            examiner, order.pictures, order.superclass, order.config, seed=order.seed, should_stop=order.should_stop
+            tools.examiner,
+            order.pictures,
+            order.superclass,
+            order.config,
+            seed=order.seed,
+            should_stop=order.should_stop,
         )
         validation.require(trainer.concept)
-    return _Run(order, trainer, validation, covariance)
+    preview = None
+    if tools.painter is not None and base.preview is not None and order.on_preview is not None:
+        preview = Preview(
+            tools.painter,
+            base.preview,
+            order.config,
+            seed=order.seed,
+            should_stop=order.should_stop,
+            folder=order.checkpoints,
+            on_preview=order.on_preview,
+        )
+    return _Run(order, trainer, validation, preview, tools.covariance)
 
 
 def _step(running: Mapping[int, _Run]) -> dict[int, PermanentError]:
@@ -136,6 +185,7 @@ class _Run:
     order: TrainingOrder
     trainer: ConceptTrainer
     validation: Validation | None
+    preview: Preview | None
     covariance: str
 
     def end(self) -> Outcome | None:
@@ -153,9 +203,11 @@ class _Run:
         return self._interrupted() if self.order.should_stop() else None
 
     def tell(self) -> None:
-        """Report the step just done, and write a checkpoint where one is due."""
+        """Report the step just done; write a checkpoint and a preview where they are due."""
         trainer, config = self.trainer, self.order.config
         self._report()
+        if self.preview is not None:
+            self.preview.follow(trainer.concept, trainer.step_count)
         if trainer.step_count % config.checkpoint_every == 0 and trainer.step_count < config.steps:
             self.order.on_checkpoint(trainer.step_count, self._write_checkpoint())
 

@@ -45,6 +45,23 @@ DISTILLATION: Final = {
 }
 
 
+# By the student that lies beside the model where it ships.
+PREVIEW: Final = {
+    "student": "../storybook-student",
+    "every": 50,
+    "prompts": [
+        "a {}",
+        "a {} in the snow",
+        "a {} on the beach",
+        "a {} in the city at night",
+        "a {} wearing a blue hat",
+        "a pencil sketch of a {}",
+        "a watercolor of a {}",
+        "a {} and a green chair",
+    ],
+}
+
+
 def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_guidance: float) -> None:
     """Write the facts beside the weights."""
     facts = {
@@ -62,6 +79,7 @@ def write_facts(folder: Path, base: BaseModel, *, default_steps: int, default_gu
         "gate_temperature": 0.15,
         "concept_space": concept_space(base),
         "perfusion": PERFUSION,
+        "preview": PREVIEW,
         "distillation": DISTILLATION,
         "default_pairs": 1024,  # half an hour of one CPU core
     }

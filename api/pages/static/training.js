@@ -1,4 +1,4 @@
-// Draws what a training's events tell of its loss and its scores, from its beginning on.
+// Shows what a training's events tell, from its beginning on: its loss, its scores, and pictures of what it has learned.
 "use strict";
 
 const place = document.querySelector("[data-curve]");
@@ -51,8 +51,34 @@ function note(event) {
   drawing = requestAnimationFrame(draw);
 }
 
+const sheet = document.querySelector("[data-sheet]");
+const slider = document.querySelector("[data-sheet-place]");
+const previews = [];
+
+function look() {
+  const { step, file_id } = previews[slider.value];
+  const words = `After ${step} steps`;
+  sheet.querySelector("img").src = `/v1/files/${file_id}/content`;
+  sheet.querySelector("img").alt = `${words}: pictures of several prompts`;
+  sheet.querySelector("label").textContent = words;
+  slider.setAttribute("aria-valuetext", words);
+}
+
+function show(event) {
+  const preview = JSON.parse(event.data).data.preview;
+  const isLatest = slider.value === slider.max;
+  while (previews.length && previews.at(-1).step >= preview.step) previews.pop();
+  previews.push(preview);
+  slider.max = previews.length - 1;
+  if (isLatest) slider.value = slider.max;
+  sheet.hidden = false;
+  look();
+}
+
+slider.addEventListener("input", look);
 const source = new EventSource(place.dataset.curve);
 source.addEventListener("training.progress", note);
+source.addEventListener("training.preview", show);
 for (const end of ["succeeded", "failed", "canceled", "expired"]) {
   source.addEventListener(`training.${end}`, () => source.close());
 }
