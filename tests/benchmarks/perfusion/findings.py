@@ -21,7 +21,7 @@ GRADED: Final[Axes] = ("CLIP-T", "CLIP-I")
 AXES: Final = (JUDGED, GRADED)
 """Text score and image score, by the judges and by CLIP."""
 PERFUSIONS: Final = tuple(name for name, method in METHODS.items() if method.is_perfusion)
-RIVALS: Final = (*(name for name, method in METHODS.items() if not method.is_perfusion), CAPTION)
+RIVALS: Final = tuple(name for name, method in METHODS.items() if not method.is_perfusion)
 
 _PARTS_THAT_HELP: Final = ("without the mask", "training bias 0.4")  # as the paper's own ablations say
 
@@ -45,9 +45,9 @@ class Findings:
         return ablations_of(self.size, self.chosen)
 
     def lift_over(self, perfusion: str, rival: str, axes: Axes) -> Estimate:
-        """Estimate how far a Perfusion's curve over the bias lies above a rival's point."""
-        text, image = (values(self.of(rival), DEFAULT, axis) for axis in axes)
-        return lift(self._curve(perfusion, axes), (text, image))
+        """Estimate how far a Perfusion's curve over the bias, and on to the caption's point, lies above a rival's."""
+        (caption,), (point,) = (_curve_of(self.of(method), (DEFAULT,), axes) for method in (CAPTION, rival))
+        return lift([*self._curve(perfusion, axes), caption], point)
 
     def lift_over_lock(self, perfusion: str, axes: Axes) -> Estimate:
         """Estimate how far the whole method's curve lies above that of another key lock."""

@@ -51,14 +51,24 @@ def mean_of(scores: Array) -> Estimate:
 
 
 def lift(curve: Curve, point: tuple[Array, Array]) -> Estimate:
-    """Estimate how far a curve of (text, image) scores lies above a point: in image score, at the point's text score.
+    """Estimate how much higher an image score can be had than a point's, with no less text score than the point has.
 
-    Between its points the curve is straight, left of its first level. A point with more text than all of the curve is
-    lifted over from 0: nothing is known of the curve there.
+    What can be had are the points of a curve and mixtures of two: some pictures drawn like this, some like that. A
+    point with more text than all of them is compared with the one that has most.
     """
     text, image = (_means(scores) for scores in point)  # (1 + R,)
-    here = [np.interp(at, across, up, right=0.0) for at, across, up in zip(text, *_curves(curve), strict=True)]
-    return _estimate(np.array(here) - image, len(point[0]))
+    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))  # (1 + R, points)
+    return _estimate(_best_at(xs, ys, np.minimum(text, xs.max(1))) - image, len(point[0]))
+
+
+def _best_at(xs: Array, ys: Array, text: Array) -> Array:
+    """Return the best image score (R,) of mixtures of two points (R, points) with at least so much ``text`` (R,)."""
+    wanted = text[:, None, None]
+    left, right = xs[:, :, None], xs[:, None, :]  # every pair of points
+    share = np.clip((wanted - left) / np.where(right > left, right - left, 1), 0, 1)  # of the pair's right
+    image = (1 - share) * ys[:, :, None] + share * ys[:, None, :]
+    best: Array = np.where(right >= wanted, image, -np.inf).max((1, 2))
+    return best
 
 
 def lift_between(curve: Curve, other: Curve) -> Estimate:

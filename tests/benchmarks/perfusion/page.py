@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
 from tests.benchmarks.perfusion.cell import DEFAULT, FEW, SCORE, temperature_arms
-from tests.benchmarks.perfusion.findings import AXES, JUDGED, PERFUSIONS, RIVALS, Findings
-from tests.benchmarks.perfusion.intervals import mean_of, values
+from tests.benchmarks.perfusion.findings import AXES, GRADED, JUDGED, PERFUSIONS, RIVALS, Findings
+from tests.benchmarks.perfusion.intervals import Estimate, mean_of, values
 from tests.benchmarks.perfusion.methods import CAPTION, METHODS, WHOLE, Settings
 from tests.benchmarks.perfusion.plan import AT_FEW
 from tests.benchmarks.perfusion.plot import draw_plot
@@ -20,6 +20,7 @@ from tests.benchmarks.perfusion.store import SCORES
 
 _INTRODUCTION: Final = Path(__file__).with_name("introduction.md")
 _LIFTED: Final = tuple(f"{image} at equal {text}" for text, image in AXES)
+_ABOVE: Final = tuple(f"{image} at no less {text}" for text, image in AXES)
 
 
 def write_page(findings: Findings, page: Path, plot: Path) -> None:
@@ -33,7 +34,7 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
         *([_method_table(findings, AT_FEW, FEW, findings.size.few_photos)] if findings.size.few else []),
         _diverged(findings),
         "## The curve over the bias against every rival's point",
-        _lift_table(findings),
+        *_lifts(findings),
         "## What each part is for",
         _parts(findings),
         "## The gate's temperature while drawing",
@@ -93,13 +94,29 @@ def _diverged(findings: Findings) -> str:
     return "\n".join([said, "", *told])
 
 
-def _lift_table(findings: Findings) -> str:
-    rows = [
-        (perfusion, rival, *(str(findings.lift_over(perfusion, rival, axes)) for axes in AXES))
+def _lifts(findings: Findings) -> Iterator[str]:
+    """Yield where Perfusion's curves lie above the rivals' points, in words and figures."""
+    yield (
+        "How much more of the individual can be had than a rival shows, with no less of the prompt. Whoever wants more "
+        "of the prompt than a curve reaches may draw some of the pictures by the caption, so it goes on to that point "
+        "in a straight line."
+    )
+    lifted = {(one, other): findings.lift_over(one, other, JUDGED) for one in PERFUSIONS for other in RIVALS}
+    yield "\n".join(
+        f"* {perfusion}: " + "; ".join(_verdict(lifted[perfusion, rival], rival) for rival in RIVALS) + "."
         for perfusion in PERFUSIONS
-        for rival in RIVALS
-    ]
-    return table(("curve of", "above the point of", *_LIFTED), rows)
+    )
+    rows = [(*pair, str(judged), str(findings.lift_over(*pair, GRADED))) for pair, judged in lifted.items()]
+    yield table(("curve of", "above the point of", *_ABOVE), rows)
+
+
+def _verdict(lifted: Estimate, rival: str) -> str:
+    """Say plainly whether a curve lies above a rival's point."""
+    if lifted.low > 0:
+        return f"**above** {rival}"
+    if lifted.high < 0:
+        return f"**below** {rival}"
+    return f"{'above' if lifted.value > 0 else 'below'} {rival}, which may be chance"
 
 
 def _parts(findings: Findings) -> str:

@@ -8,26 +8,34 @@ import pytest
 from tests.benchmarks.perfusion.intervals import lift, lift_between, mean_of, student_quantile
 
 
-def test_a_curve_lies_above_a_point_by_what_it_has_more_at_the_points_text_score():
-    curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.3))]
-    assert lift(curve, (np.full(6, 0.5), np.full(6, 0.4))).value == pytest.approx(0.2)
-    assert lift(curve, (np.full(6, 0.1), np.full(6, 0.4))).value == pytest.approx(0.5)
+def curve(*points: tuple[float, float]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.full(6, text), np.full(6, image)) for text, image in points]
+
+
+@pytest.mark.parametrize(
+    ("point", "above"),
+    [
+        ((0.5, 0.4), 0.2),  # half of the pictures like one end, half like the other
+        ((0.1, 0.4), 0.5),  # more text than it needs
+        ((0.8, 0.4), -0.1),
+        ((0.95, 0.4), -0.1),  # more text than there is to be had
+    ],
+)
+def test_a_curve_lies_above_a_point_by_what_can_be_had_with_no_less_text(point: tuple[float, float], above: float):
+    assert lift(curve((0.2, 0.9), (0.8, 0.3)), curve(point)[0]).value == pytest.approx(above)
 
 
 def test_a_curve_whose_text_is_always_right_is_worth_its_best_image_score():
-    curve = [(np.ones(6), np.full(6, image)) for image in (0.3, 0.9, 0.5)]
-    assert lift(curve, (np.ones(6), np.full(6, 0.4))).value == pytest.approx(0.5)
+    assert lift(curve((1, 0.3), (1, 0.9), (1, 0.5)), curve((1, 0.4))[0]).value == pytest.approx(0.5)
 
 
-def test_a_curve_is_given_nothing_where_it_does_not_reach():
-    curve = [(np.full(6, text), np.full(6, image)) for text, image in ((0.2, 0.9), (0.8, 0.5))]
-    assert lift(curve, (np.full(6, 0.95), np.full(6, 0.4))).value == pytest.approx(-0.4)
+def test_what_lies_below_a_mixture_of_others_adds_nothing():
+    ends = curve((0.2, 0.9), (0.8, 0.3))
+    assert lift([*ends, *curve((0.5, 0.1))], curve((0.4, 0.0))[0]).value == pytest.approx(0.7)
+    assert lift([*ends, *curve((0.5, 0.8))], curve((0.4, 0.0))[0]).value == pytest.approx(0.9 - 0.1 * 2 / 3)
 
 
 def test_a_curve_lies_above_another_by_what_it_has_more_where_both_reach():
-    def curve(*points: tuple[float, float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(np.full(6, text), np.full(6, image)) for text, image in points]
-
     falling = curve((0.8, 0.3), (0.2, 0.9))
     moved_along = curve((0.9, 0.2), (0.3, 0.8))  # another dial of the same
     assert lift_between(falling, moved_along).value == pytest.approx(0)
