@@ -77,7 +77,7 @@ class GpuChild:
         with theirs:
             arguments = [f"--{name}={value}" for name, value in {"fd": theirs.fileno(), **self._arguments}.items()]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.engine.child", *arguments, *self._flags],
+                [sys.executable, "-m", "workers.engine", *arguments, *self._flags],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

@@ -23,7 +23,7 @@ class ChildProcess:
         command = [
             sys.executable,
             "-m",
-            "workers.engine.child",
+            "workers.engine",
             "--fd",
             str(theirs.fileno()),
             "--device",

@@ -1,6 +1,6 @@
 """The GPU child: a process that owns the models and does one piece of work after another for its supervisor.
 
-    python -m workers.engine.child --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--model-bytes 0]
+    python -m workers.engine --fd N [--device auto|cpu|cuda] [--threads 1] [--batch-size 8] [--model-bytes 0]
         [--compile] [--distillation-processes 0] [--safety-checker MODULE:NAME] [--safety-threshold 0.8]
 
 It is started with one end of a socket pair as file descriptor N and talks `workers.protocol` over it. A crash, a hang
@@ -190,7 +190,7 @@ def _gpu(device: torch.device) -> str | None:
 
 def main() -> None:
     """Parse the command line and serve."""
-    parser = argparse.ArgumentParser(prog="workers.engine.child")
+    parser = argparse.ArgumentParser(prog="workers.engine")
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the supervisor")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per operator")
@@ -217,7 +217,3 @@ def main() -> None:
         distillation_processes=_distillation_processes(options.distillation_processes, options.device),
         guard=Guard(options.safety_checker, threshold=options.safety_threshold),
     ).run()
-
-
-if __name__ == "__main__":
-    main()
