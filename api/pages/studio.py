@@ -15,7 +15,6 @@ from api.pages import forms
 from api.pages.following import generation_values, go_to, named_generation, studio_page, studio_part
 from api.pages.forms import Fields
 from core.catalog.selection import all_models, facts_of
-from core.concepts import registry
 from core.db.transactions import Transactions
 from core.errors import NotFound, StorageUnavailable
 from core.files import library
@@ -23,6 +22,7 @@ from core.jobs.acceptance import accept_generation
 from core.jobs.requests import placeholders
 from core.studio import gallery, showcase
 from core.studio.drafts import accept_draft
+from core.studio.naming import concepts_called, with_granted
 
 router = APIRouter(prefix="/studio", include_in_schema=False)
 
@@ -36,7 +36,6 @@ Values = dict[str, Any]
 async def show_composer(request: Request, caller: Reader, session: TenantSession) -> HTMLResponse:
     """Show the form as the address fills it in, what was drawn last, and the latest pictures."""
     asked = request.query_params
-    offered = await showcase.cards(session, after=None, before=None, limit=_OFFERED)
     recent = await gallery.pictures(session, after=None, before=None, limit=_RECENT)
     return studio_page(
         request,
@@ -44,7 +43,7 @@ async def show_composer(request: Request, caller: Reader, session: TenantSession
         "compose.html",
         asked=asked,
         seed=asked.get("seed") or draw_seed(),
-        offered=[card for card in offered.rows if card.version is not None],
+        offered=await showcase.offered(session, limit=_OFFERED),
         recent=recent.rows,
         models=[model for model in await all_models(session) if model.is_ready],
         drawn=await named_generation(session, asked.get("job")),
@@ -62,8 +61,8 @@ async def show_dials(request: Request, caller: Reader, session: TenantSession) -
 async def _dials(session: AsyncSession, asked: Fields) -> Values:
     """Each concept that the prompt names, with its dials as they stand: as asked for, or as they are by default."""
     named = placeholders(str(asked.get("prompt") or ""))
-    known = await registry.by_name_and_id(session, named)
-    concepts = [known[name] for name in named if name in known and known[name].name == name]
+    called = await concepts_called(session, named)
+    concepts = [called[name] for name in named if name in called]
     facts = {model.id: facts_of(model) for model in await all_models(session)} if concepts else {}
     dials: list[Values] = []
     ready: set[str] = set()
@@ -95,7 +94,7 @@ async def draw_draft(
         draft = await accept_draft(
             session,
             caller.tenant_id,
-            body.as_request(),
+            await with_granted(session, body.as_request()),
             replaces=str(form.get("draft") or "") or None,
             limits=server.queue.of(caller.key_id),
             draw_seed=draw_seed,
@@ -120,7 +119,7 @@ async def draw_pictures(request: Request, caller: Generator, session: TenantSess
     job = await accept_generation(
         session,
         caller.tenant_id,
-        body.as_request(),
+        await with_granted(session, body.as_request()),
         limits=body.limits(server.queue, caller.key_id, None),
         draw_seed=draw_seed,
     )

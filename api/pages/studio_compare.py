@@ -14,6 +14,7 @@ from api.pages.following import generation_values, go_to, named_generation, stud
 from core.jobs.acceptance import accept_generation
 from core.studio import showcase
 from core.studio.comparing import MOST, By, variants
+from core.studio.naming import with_granted
 
 router = APIRouter(prefix="/studio", include_in_schema=False)
 
@@ -25,7 +26,6 @@ _WAYS: Final = {"model": "Teacher and student", "lock": "Key locks"}
 async def show_comparison(request: Request, caller: Reader, session: TenantSession) -> HTMLResponse:
     """Show the form as the address fills it in, and the comparison that it names."""
     asked = request.query_params
-    offered = await showcase.cards(session, after=None, before=None, limit=_OFFERED)
     drawn = [await named_generation(session, job_id) for job_id in asked.getlist("job")[:MOST]]
     return studio_page(
         request,
@@ -34,7 +34,7 @@ async def show_comparison(request: Request, caller: Reader, session: TenantSessi
         asked=asked,
         ways=_WAYS,
         seed=asked.get("seed") or draw_seed(),
-        offered=[card for card in offered.rows if card.version is not None],
+        offered=await showcase.offered(session, limit=_OFFERED),
         drawn=[values for values in drawn if values is not None],
     )
 
@@ -48,7 +48,8 @@ async def compare(request: Request, caller: Generator, session: TenantSession, s
     limits = body.limits(server.queue, caller.key_id, None)
     drawn = []
     seed = body.seed if body.seed is not None else draw_seed()
-    for variant in await variants(session, replace(body.as_request(), seed=seed), by):
+    asked = await with_granted(session, replace(body.as_request(), seed=seed))
+    for variant in await variants(session, asked, by):
         job = await accept_generation(session, caller.tenant_id, variant, limits=limits, draw_seed=draw_seed)
         drawn.append(await generation_values(session, job.id))
     if "hx-request" not in request.headers:

@@ -59,6 +59,13 @@ async def by_name_and_id(session: AsyncSession, names_or_ids: Collection[str]) -
     return known | by_reference | {concept.id: concept for concept in granted}
 
 
+async def granted_by_name(session: AsyncSession, names: Collection[str]) -> dict[str, Concept]:
+    """The concepts that others granted by their plain names, of which the latest has it where several do."""
+    if not names:
+        return {}
+    return {concept.name: concept for concept in await session.scalars(statements.granted_named(names))}
+
+
 async def get(session: AsyncSession, name_or_id: str, *, param: str = "id") -> Concept:
     """The concept of that name or id; raises NotFound."""
     concept = await find(session, name_or_id)
@@ -127,6 +134,20 @@ async def delete(session: AsyncSession, name_or_id: str) -> None:
 async def versions(session: AsyncSession, concept_id: str) -> list[tuple[ConceptVersion, File]]:
     """What was made of the concept, newest first."""
     return [(row[0], row[1]) for row in await session.execute(statements.versions_of(concept_id))]
+
+
+async def versions_among(
+    session: AsyncSession, pairs: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], ConceptVersion]:
+    """Those of these versions, by concept and number, that there are: the tenant's own and granted ones."""
+    if not pairs:
+        return {}
+    own = await session.scalars(statements.versions_among(pairs))
+    made = {(row.concept_id, row.version): row for row in own}
+    if elsewhere := set(pairs) - made.keys():
+        granted = await session.scalars(statements.granted_versions_among(elsewhere))
+        made |= {(row.concept_id, row.version): row for row in granted}
+    return made
 
 
 async def get_version(

@@ -114,6 +114,12 @@ def granted_called(references: Collection[str]) -> Select[Concept]:
     return select(concept).where(or_(concept.id.in_(wanted), (concept.tenant_id + "/" + concept.name).in_(wanted)))
 
 
+def granted_named(names: Collection[str]) -> Select[Concept]:
+    """Concepts of these names that others granted, the latest last."""
+    concept = _GRANTED_CONCEPT
+    return select(concept).where(concept.name.in_(list(names))).order_by(concept.created_at, concept.id)
+
+
 def granted_page(*, after: Place | None, before: Place | None, limit: int) -> Select[Concept]:
     """Concepts that others granted, newest first."""
     concept = _GRANTED_CONCEPT

@@ -15,7 +15,6 @@ from core.catalog.facts import ModelFacts
 from core.catalog.models import Model
 from core.catalog.selection import facts_of, require_ready, select_model, select_student
 from core.concepts import registry
-from core.concepts import statements as concept_statements
 from core.concepts.models import Concept, ConceptVersion
 from core.errors import (
     ConceptModelMismatch,
@@ -192,13 +191,7 @@ async def _versions(session: AsyncSession, bound: Sequence[BoundConcept]) -> lis
         if version is None:
             raise ConceptNotReady(f"The concept {use.concept.name!r} has no trained version yet.", param=use.param)
         pairs.append((use.concept.id, version))
-    if not pairs:
-        return []
-    rows = await session.scalars(concept_statements.versions_among(pairs))
-    made = {(row.concept_id, row.version): row for row in rows}
-    if elsewhere := set(pairs) - made.keys():
-        rows = await session.scalars(concept_statements.granted_versions_among(elsewhere))
-        made |= {(row.concept_id, row.version): row for row in rows}
+    made = await registry.versions_among(session, pairs)
     for use, pair in zip(bound, pairs, strict=True):
         if pair not in made:
             raise NotFound(f"The concept {use.concept.name!r} has no version {pair[1]}.", param=f"{use.param}.version")

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.catalog.models import Model
 from core.catalog.selection import all_models, select_model
 from core.concepts import registry
-from core.concepts import statements as concepts
 from core.errors import Invalid
 from core.jobs import requests
 from core.jobs.params import KeyLock
@@ -53,7 +52,7 @@ async def _by_lock(
 ) -> list[GenerationRequest]:
     """Each lock that every concept of the prompt can be drawn with; its bias is the lock's own."""
     pairs = [(use.concept.id, use.concept.latest_version) for use in bound if use.concept.latest_version is not None]
-    trained = {row.key_lock for row in await session.scalars(concepts.versions_among(pairs))} if pairs else set()
+    trained = {version.key_lock for version in (await registry.versions_among(session, pairs)).values()}
     locks = [lock for lock in _LOCKS if lock != "trained" or trained == {"trained"}] if bound else []
     return [
         replace(

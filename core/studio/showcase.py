@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.catalog.selection import names
+from core.concepts import registry
 from core.concepts import statements as concepts
 from core.concepts.models import Concept, ConceptVersion
 from core.db.paging import Page, read_page
@@ -49,6 +50,16 @@ async def cards(session: AsyncSession, *, after: str | None, before: str | None,
     return Page(await cards_of(session, found.rows), found.has_more)
 
 
+async def offered(session: AsyncSession, *, limit: int) -> list[Card]:
+    """What can be drawn with: the tenant's latest concepts, then those that others granted under names of their own."""
+    own = await session.scalars(concepts.concepts_page(after=None, before=None, limit=limit))
+    granted = await session.scalars(concepts.granted_page(after=None, before=None, limit=limit))
+    by_name: dict[str, Concept] = {}
+    for concept in (*own, *granted):
+        by_name.setdefault(concept.name, concept)
+    return [card for card in await cards_of(session, list(by_name.values())) if card.version is not None]
+
+
 async def cards_of(session: AsyncSession, found: Sequence[Concept]) -> list[Card]:
     """The cards of these concepts."""
     model_names = await names(session, {concept.model_id for concept in found})
@@ -74,9 +85,7 @@ async def cards_of(session: AsyncSession, found: Sequence[Concept]) -> list[Card
 
 async def _latest(session: AsyncSession, found: Iterable[Concept]) -> dict[str, ConceptVersion]:
     pairs = [(concept.id, concept.latest_version) for concept in found if concept.latest_version is not None]
-    if not pairs:
-        return {}
-    return {row.concept_id: row for row in await session.scalars(concepts.versions_among(pairs))}
+    return {concept_id: made for (concept_id, _), made in (await registry.versions_among(session, pairs)).items()}
 
 
 async def _faces(session: AsyncSession, trainings: Mapping[str, Job]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from core.jobs.states import JobState
 from core.members.roles import Role
 from tests.integration.api.members import signed_in
 from tests.integration.api.pages.test_operations import parts, seen
-from tests.serving import Tenant, picture_bytes, refused
+from tests.serving import Tenant, created, picture_bytes, refused
 from tests.waiting import until
 
 HTMX = {"HX-Request": "true"}
@@ -72,13 +72,32 @@ def test_the_address_fills_in_the_form(acme: Tenant, member: httpx.Client):
     assert "&lt;tom&gt; &amp; &lt;tim&gt;</textarea>" in told
     assert re.search(r'name="bias\.tom"[^>]*value="0\.25"', told)
     assert 'value="11"' in told
-    assert "&lt;tim&gt; is no concept of yours that has been learned." in told
+    assert "&lt;tim&gt; is no concept that you can draw with." in told
 
 
 def test_a_dial_stands_where_the_training_found_it_best(acme: Tenant, member: httpx.Client):
     acme.trained("tom")
     told = member.get("/studio/dials", params={"prompt": "<tom>"}).text
     assert re.search(r'name="bias\.tom"[^>]*value="0\.65"', told)
+
+
+def test_a_granted_concept_is_drawn_by_its_plain_name_until_there_is_one_of_ones_own(
+    acme: Tenant, rival: Tenant, member: httpx.Client
+):
+    granted = rival.trained("tom")
+    created(rival.http.post("/v1/concepts/tom/grants", json={"tenant": acme.id}))
+    assert 'data-insert="&lt;tom&gt;"' in member.get("/studio").text
+    fields = {"prompt": "<tom> in the snow", "bias.tom": "0.4", "seed": "7"}
+    assert re.search(r'name="bias\.tom"[^>]*value="0\.4"', member.get("/studio/dials", params=fields).text)
+    (tom,) = params(acme, job_of(member.post("/studio/generations", data=fields)))["concepts"]
+    assert (tom["id"], tom["as"], tom["gate_bias"]) == (granted, "tom", 0.4)
+    compared = member.post("/studio/comparisons", data={"prompt": "<tom>", "by": "lock"}, headers=HTMX)
+    assert len(set(re.findall(r"job_[a-z0-9]+", compared.text))) == 2
+
+    own = acme.trained("tom")
+    (tom,) = params(acme, job_of(member.post("/studio/generations", data=fields)))["concepts"]
+    assert tom["id"] == own
+    assert member.get("/studio").text.count('data-insert="&lt;tom&gt;"') == 1
 
 
 @pytest.mark.parametrize(
