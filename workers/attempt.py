@@ -76,6 +76,7 @@ class Attempt:
     scratch: Path
     is_draining: Callable[[], bool]
     on_last_step: Callable[[], None] = lambda: None  # of pictures: the engine has them to decode yet, and is soon free
+    while_listening: Callable[[], None] = lambda: None  # to the engine, several times a second
     jitter: Callable[[], float] = random.random
     patience: Patience = PATIENCE
     checkpoints: dict[str, str] = field(default_factory=dict)  # by job: the key of what the next attempt goes on from
@@ -130,7 +131,8 @@ class Attempt:
         limit, heard_at = self.patience.loading, time.monotonic()
         while True:
             message = self.child.receive(_LISTEN_SECONDS)
-            if not self._is_ours() and not self._has_ended():
+            self.while_listening()
+            if not self.is_ours() and not self._has_ended():
                 raise LeaseLost
             self._end_canceled()
             for name in [name for name in going_on if self._should_stop(request, parts[name])]:
@@ -198,7 +200,8 @@ class Attempt:
         self.child.kill()
         raise ChildLost(why)
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Whether any job of the batch is still ours."""
         return any(self.keeper.is_held(job.id) for job in self.jobs)
 
     def _has_ended(self) -> bool:
@@ -262,7 +265,8 @@ class Attempt:
 
     def enter_gpu(self, free_since: float) -> None:
         """Account for the GPU from the claim on, or from ``free_since``, on the monotonic clock, if that was later."""
-        self._accounted_at = max(self._accounted_at, free_since)
+        if free_since > self._began_at:
+            self._accounted_at, self._share = max(self._accounted_at, free_since), 0.0
 
     def leave_gpu(self) -> None:
         """Account for the GPU up to now, and no more: what is left of the work needs none."""
@@ -296,7 +300,7 @@ class Attempt:
             except StorageUnavailable as error:
                 log.warning("store.unavailable", error=str(error))
                 self.report(self.jobs, stage=JobStage.UPLOADING)
-                if not self._is_ours():
+                if not self.is_ours():
                     raise LeaseLost from error
                 if time.monotonic() > give_up_at or self.is_draining() or not self.is_wanted():
                     raise
@@ -314,7 +318,7 @@ class Attempt:
                     done = write(session)
             except _OUTAGES as error:
                 log.warning("commit.unknown", error=str(error))
-                if not self._is_ours():
+                if not self.is_ours():
                     raise LeaseLost from error
                 time.sleep(_RETRY_SECONDS)
             else:
@@ -345,6 +349,18 @@ class Attempt:
         for job in self.jobs:
             if self.keeper.is_held(job.id):
                 self.end(job, error)
+
+    def let_go(self) -> None:
+        """While the work waits for the engine: end what was canceled, give back what was paused or is to make way."""
+        self._end_canceled()
+        resting = [
+            job
+            for job in self.jobs
+            if self.keeper.is_held(job.id)
+            and (self.keeper.pause_requested(job.id) or self.keeper.yield_requested(job.id))
+        ]
+        if resting:
+            self.stop(*resting)
 
     def stop(self, *jobs: ClaimedJob, checkpoint: Mapping[str, Any] | None = None) -> set[str]:
         """Give these jobs, or the batch, back unharmed: not counted as an attempt; what was canceled ends instead.

@@ -47,8 +47,17 @@ class Batch:
 
     def prepare(self) -> None:
         """Do what needs no engine, whatever comes of it."""
-        with answered(self.attempt):
-            self.compute = PREPARE[self.attempt.jobs[0].params.kind](self.attempt)
+        try:
+            with answered(self.attempt):
+                self.compute = PREPARE[self.attempt.jobs[0].params.kind](self.attempt)
+        except BaseException:  # nobody will run it, so its leases must run out
+            self.held.close()
+            raise
+
+    def give_back(self) -> None:
+        """Let another worker have it, unharmed."""
+        with self.held, answered(self.attempt):
+            self.attempt.stop()
 
     def finish(self, rest: Rest) -> None:
         """Do what needs no engine any more, and let go of all that is held."""

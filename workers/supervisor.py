@@ -106,6 +106,7 @@ class Supervisor:
         except SQLAlchemyError as error:
             log.warning("claim.failed", error=str(error))
         finally:  # whatever happened, the ringer must know that this worker listens again
+            self._give_back_ahead()
             self._finish_unfinished()
             self._become("draining" if self._draining.is_set() else "idle")
         return taken
@@ -146,9 +147,31 @@ class Supervisor:
         return True
 
     def _claim_ahead(self, model_id: str) -> None:
-        """Begin to claim and prepare what comes after a batch of ``model_id``, once: a last step may be done again."""
-        if self._ahead is None and self._goes_on():
+        """Begin to claim and prepare what comes after a batch of ``model_id``, once: a last step may be done again.
+
+        While the batch before waits for the store, others had better draw what comes next.
+        """
+        if self._ahead is None and self._goes_on() and (self._unfinished is None or self._unfinished.done()):
             self._ahead = self._claimer.submit(self._take, self._warm | {model_id})
+
+    def _mind_ahead(self) -> None:
+        """Let what was claimed ahead be canceled or paused while it waits for the engine."""
+        if self._ahead is not None and self._ahead.done() and not self._ahead.exception():
+            batch = self._ahead.result()
+            if batch is not None:
+                with answered(batch.attempt):
+                    batch.attempt.let_go()
+
+    def _give_back_ahead(self) -> None:
+        """Leave nothing that was claimed ahead behind."""
+        ahead, self._ahead = self._ahead, None
+        try:
+            batch = None if ahead is None else ahead.result()
+        except SQLAlchemyError as error:
+            log.warning("claim.failed", error=str(error))
+        else:
+            if batch is not None:
+                batch.give_back()
 
     def _take(self, warm: frozenset[str]) -> Batch | None:
         """Claim a batch and fetch what it needs."""
@@ -192,6 +215,7 @@ class Supervisor:
                 patience=self._patience,
                 parts=[claimed],
                 on_last_step=partial(self._claim_ahead, jobs[0].params.model_id),
+                while_listening=self._mind_ahead,
             )
             held.callback(self._tell, attempt)
             return Batch(attempt, held.pop_all())
@@ -206,6 +230,7 @@ class Supervisor:
             batch.held = held.pop_all()
         batch.attempt.leave_gpu()
         self._finish_unfinished()
+        self._left_gpu_at = time.monotonic()  # nobody pays for that wait
         self._unfinished = self._rest.submit(batch.finish, rest)
 
     def _compute(self, batch: Batch) -> Rest | None:
@@ -214,10 +239,13 @@ class Supervisor:
             return None
         rest = None
         with answered(batch.attempt, self._lose_engine):
-            if self._child.pid is None:  # lost with the batch before: until another is up, nothing could be canceled
-                batch.attempt.stop()
-                return None
             batch.attempt.enter_gpu(self._left_gpu_at)
+            batch.attempt.let_go()
+            # Without an engine, lost with the batch before: until another is up, nothing could be canceled.
+            if self._draining.is_set() or self._child.pid is None:
+                batch.attempt.stop()
+            if not batch.attempt.is_ours():
+                return None
             rest = batch.compute()
             self._note_warm(batch.attempt)
         return rest

@@ -102,9 +102,13 @@ def test_a_thing_is_taught_drawn_and_carried_home(studio: Visit, acme: Tenant, t
     expect(page.get_by_text("after 30 steps")).to_be_visible()
     expect(page.locator(".chart canvas")).to_be_visible()
     first, latest = acme.deployment.show(job, 20), acme.deployment.show(job, 40)
-    expect(page.get_by_role("img", name="After 40 steps")).to_have_attribute("src", f"/v1/files/{latest}/content")
-    page.get_by_role("slider", name="After 40 steps").press("ArrowLeft")
-    expect(page.get_by_role("img", name="After 20 steps")).to_have_attribute("src", f"/v1/files/{first}/content")
+    expect(page.get_by_role("img", name="Pictures after 40 steps")).to_have_attribute(
+        "src", f"/v1/files/{latest}/content"
+    )
+    page.get_by_role("slider", name="When").press("ArrowLeft")
+    expect(page.get_by_role("img", name="Pictures after 20 steps")).to_have_attribute(
+        "src", f"/v1/files/{first}/content"
+    )
     assert studio.violations() == []
     acme.deployment.succeed(job)
     expect(page.get_by_text("It is learned: version 1")).to_be_visible()

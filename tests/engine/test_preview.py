@@ -99,8 +99,9 @@ def test_a_student_draws_where_one_is_named_and_is_opened_once(
     [
         (replace(FACTS, drawing=replace(DRAWING, student="/no/such/folder")), "no previews"),
         (replace(FACTS, prompts=("a {} and " + 80 * "cat ",)), "not shown"),
+        (replace(FACTS, prompts=("a {} in {style}",)), "not shown"),
     ],
-    ids=["no-student", "too-long"],
+    ids=["no-student", "too-long", "not-a-template"],
 )
 def test_what_cannot_be_shown_is_learned_all_the_same(
     showing: BaseModel, tmp_path: Path, facts: PreviewFacts, told: str, caplog: pytest.LogCaptureFixture

@@ -57,12 +57,14 @@ const previews = [];
 
 function look() {
   const { step, file_id } = previews[slider.value];
-  const words = `After ${step} steps`;
+  const words = `after ${step} steps`;
   sheet.querySelector("img").src = `/v1/files/${file_id}/content`;
-  sheet.querySelector("img").alt = `${words}: pictures of several prompts`;
-  sheet.querySelector("label").textContent = words;
+  sheet.querySelector("img").alt = `Pictures ${words}`;
+  sheet.querySelector("output").textContent = words;
   slider.setAttribute("aria-valuetext", words);
 }
+
+let looking;
 
 function show(event) {
   const preview = JSON.parse(event.data).data.preview;
@@ -72,7 +74,8 @@ function show(event) {
   slider.max = previews.length - 1;
   if (isLatest) slider.value = slider.max;
   sheet.hidden = false;
-  look();
+  cancelAnimationFrame(looking);
+  looking = requestAnimationFrame(look);
 }
 
 slider.addEventListener("input", look);

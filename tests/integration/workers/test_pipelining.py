@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,7 +17,9 @@ from tests.integration.workers.scripted import ScriptedChild
 from tests.stack import TestServers
 from tests.waiting import until
 from workers import protocol
+from workers.attempt import Attempt
 from workers.gpu_child import ChildLost
+from workers.handlers import generation
 
 
 class Store:
@@ -48,6 +52,7 @@ class Decoder(ScriptedChild):
 
     def __init__(self) -> None:
         super().__init__(self._draw)
+        self.asked: list[protocol.Generate] = []
         self.end_of_first: Exception | str | None = None
         self._is_first = True
 
@@ -61,6 +66,7 @@ class Decoder(ScriptedChild):
         return super().receive(seconds)
 
     def _draw(self, asked: protocol.Generate) -> list[Any]:
+        self.asked.append(asked)
         steps = asked.items[0].steps
         pictures = tuple(protocol.GeneratedImage(item.item_id, None, 16, 16, item.seed) for item in asked.items)
         last_step = protocol.Progress(asked.request_id, steps, steps)
@@ -120,7 +126,7 @@ async def test_a_worker_that_leaves_stores_what_was_drawn_first(deployment, chil
     job_id, other = await deployment.generate(steps=2), await deployment.generate(steps=100, n=8)
     store.freeze()
     with serving(worker):
-        until(lambda: deployment.job(other).state == "running")
+        until(lambda: deployment.job(other).progress is not None)
         worker.drain()
         assert deployment.job(job_id).state == "running"
         store.thaw()
@@ -162,6 +168,44 @@ async def test_what_comes_when_nothing_was_found_to_claim_ahead_is_done_in_the_s
         second = await deployment.generate()
         child.end_of_first = "decoded"
     assert [deployment.job(job_id).state for job_id in (first, second)] == ["succeeded", "succeeded"]
+
+
+async def test_what_was_claimed_ahead_is_canceled_while_it_waits(deployment):
+    child = Decoder()
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    with serving(deployment.supervisor(child=child)):
+        until(lambda: deployment.job(second).state == "running")
+        await deployment.cancel(second)
+        until(lambda: deployment.job(second).state == "canceled", seconds=3)
+        assert deployment.job(first).state == "running"
+        child.end_of_first = "decoded"
+    assert deployment.job(first).state == "succeeded"
+    assert len(child.asked) == 1
+
+
+async def test_what_was_claimed_ahead_is_given_back_by_a_worker_that_is_to_leave(deployment):
+    child = Decoder()
+    first, second = await deployment.generate(steps=2), await deployment.generate(steps=3)
+    worker = deployment.supervisor(child=child)
+    with serving(worker):
+        until(lambda: deployment.job(second).state == "running")
+        await asyncio.sleep(1.0)
+        worker.drain()
+        child.end_of_first = "decoded"
+    assert (deployment.job(first).state, deployment.outcomes(second)) == ("succeeded", ["returned"])
+    assert deployment.job(second).attempt == 0
+    assert deployment.column("SELECT gpu_seconds < 0.5 FROM job_attempts WHERE job_id = :id", id=second) == [True]
+
+
+async def test_what_cannot_even_be_ended_is_held_by_nobody(deployment, monkeypatch):
+    await deployment.generate()
+    worker = deployment.supervisor(child=Decoder())
+    monkeypatch.setattr(generation, "fetch_policies", Mock(side_effect=RuntimeError("no policies")))
+    monkeypatch.setattr(Attempt, "give_up", Mock(side_effect=RuntimeError("no end")))
+    with pytest.raises(RuntimeError, match="no end"):
+        worker.serve()
+    assert "lease-keeper" not in {thread.name for thread in threading.enumerate()}
+    assert deployment.column("SELECT state FROM workers WHERE id = :id", id=worker.worker_id) == ["idle"]
 
 
 async def test_a_worker_that_is_to_leave_claims_nothing_ahead(deployment):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from workers.engine.errors import EngineError, Interrupted
+from workers.engine.errors import Interrupted
 from workers.engine.perfusion.concept import Concept
 from workers.engine.perfusion.config import PerfusionConfig
 from workers.engine.perfusion.drawing import PreviewFacts
@@ -44,16 +44,19 @@ class Preview:
         """Show the concept after a step, if it is time; one that cannot be drawn fails no training."""
         if step % self._every and step != self._config.steps:
             return
-        prompts = self._painter.prompts(concept, self._config.key_lock, self._prompts)
+        path = self._folder / f"preview-{step:06d}.webp"
         try:
-            pictures = self._painter.draw(
-                prompts, seed=self._seed, batch_size=self._config.batch_size, should_stop=self._should_stop
-            )
+            self._save(concept, path)
         except Interrupted:  # the training is to stop, which is for it to see
             return
-        except EngineError as error:
-            _log.warning("not shown: %s", error)
+        except Exception as error:  # whatever it is, it is not what the customer waits for
+            _log.warning("not shown: %r", error)
             return
-        path = self._folder / f"preview-{step:06d}.webp"
-        save_sheet(pictures, path)
         self._on_preview(step, path)
+
+    def _save(self, concept: Concept, path: Path) -> None:
+        prompts = self._painter.prompts(concept, self._config.key_lock, self._prompts)
+        pictures = self._painter.draw(
+            prompts, seed=self._seed, batch_size=self._config.batch_size, should_stop=self._should_stop
+        )
+        save_sheet(pictures, path)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from workers.engine.base_model import BaseModel
-from workers.engine.errors import CheckpointMismatch, EngineError, Interrupted, PermanentError
+from workers.engine.errors import CheckpointMismatch, Interrupted, PermanentError
 from workers.engine.perfusion.checkpoint import Checkpoint
 from workers.engine.perfusion.cohort import step_together
 from workers.engine.perfusion.concept import Concept, ConceptFile, KeyLock
@@ -120,8 +120,8 @@ class _Tools:
 def _painter(base: BaseModel, preview: PreviewFacts) -> Painter | None:
     try:
         return Painter.open(base, preview.drawing)
-    except EngineError as error:
-        _log.warning("no previews: %s", error)
+    except Exception as error:  # a training is worth as much without
+        _log.warning("no previews: %r", error)
         return None
 
 
@@ -206,10 +206,10 @@ class _Run:
         """Report the step just done; write a checkpoint and a preview where they are due."""
         trainer, config = self.trainer, self.order.config
         self._report()
-        if self.preview is not None:
-            self.preview.follow(trainer.concept, trainer.step_count)
         if trainer.step_count % config.checkpoint_every == 0 and trainer.step_count < config.steps:
             self.order.on_checkpoint(trainer.step_count, self._write_checkpoint())
+        if self.preview is not None:
+            self.preview.follow(trainer.concept, trainer.step_count)
 
     def _report(self) -> None:
         self.order.on_progress(self.trainer.step_count, self.order.config.steps, self.trainer.metrics)
