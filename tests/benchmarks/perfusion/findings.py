@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tests.benchmarks.perfusion.ablations import ABLATIONS
 from tests.benchmarks.perfusion.cell import ABLATION, DEFAULT, FEW, SCORE, Size, bias_arms
-from tests.benchmarks.perfusion.intervals import Curve, Estimate, lift, lift_between, mean_of, values
+from tests.benchmarks.perfusion.intervals import Curve, Estimate, lift, lift_between, mean_of, reach, values
 from tests.benchmarks.perfusion.methods import CAPTION, METHODS, WHOLE
 from tests.benchmarks.perfusion.plan import AT_FEW, Chosen, Results, ablations_of, of_method
 from tests.benchmarks.perfusion.store import SCORES, Store
@@ -48,6 +48,11 @@ class Findings:
         """Estimate how far a Perfusion's curve over the bias, and on to the caption's point, lies above a rival's."""
         (caption,), (point,) = (_curve_of(self.of(method), (DEFAULT,), axes) for method in (CAPTION, rival))
         return lift([*self._curve(perfusion, axes), caption], point)
+
+    def reach_over(self, perfusion: str, rival: str) -> Estimate:
+        """Estimate how much more of the prompt a Perfusion's curve reaches, by itself, than a rival shows."""
+        (point,) = _curve_of(self.of(rival), (DEFAULT,), JUDGED)
+        return reach(self._curve(perfusion, JUDGED), point)
 
     def lift_over_lock(self, perfusion: str, axes: Axes) -> Estimate:
         """Estimate how far the whole method's curve lies above that of another key lock."""

@@ -61,6 +61,12 @@ def lift(curve: Curve, point: tuple[Array, Array]) -> Estimate:
     return _estimate(_best_at(xs, ys, np.minimum(text, xs.max(1))) - image, len(point[0]))
 
 
+def reach(curve: Curve, point: tuple[Array, Array]) -> Estimate:
+    """Estimate how much more text score the point of a curve that has most of it has than another point."""
+    most = np.stack([_means(text) for text, _ in curve], axis=1).max(1)  # (1 + R,)
+    return _estimate(most - _means(point[0]), len(point[0]))
+
+
 def _best_at(xs: Array, ys: Array, text: Array) -> Array:
     """Return the best image score (R,) of mixtures of two points (R, points) with at least so much ``text`` (R,)."""
     wanted = text[:, None, None]

@@ -97,17 +97,24 @@ def _diverged(findings: Findings) -> str:
 def _lifts(findings: Findings) -> Iterator[str]:
     """Yield where Perfusion's curves lie above the rivals' points, in words and figures."""
     yield (
-        "How much more of the individual can be had than a rival shows, with no less of the prompt. Whoever wants more "
-        "of the prompt than a curve reaches may draw some of the pictures by the caption, so it goes on to that point "
-        "in a straight line."
+        "How much more of the individual can be had than a rival shows, with no less of the prompt. Some pictures "
+        "may be drawn at one bias and some at another, and some by the caption, for whoever wants more of the "
+        "prompt than the curve reaches: so the curve is joined by straight lines, to the caption's point in the "
+        "end. How far it reaches by itself, beyond the rival's share of attributes, is in the last column; a rival "
+        "with more of CLIP-T than even the caption is compared with what has most. The best of several biases is "
+        "taken on the individuals that are scored, which flatters a curve a little beside a point."
     )
     lifted = {(one, other): findings.lift_over(one, other, JUDGED) for one in PERFUSIONS for other in RIVALS}
     yield "\n".join(
         f"* {perfusion}: " + "; ".join(_verdict(lifted[perfusion, rival], rival) for rival in RIVALS) + "."
         for perfusion in PERFUSIONS
     )
-    rows = [(*pair, str(judged), str(findings.lift_over(*pair, GRADED))) for pair, judged in lifted.items()]
-    yield table(("curve of", "above the point of", *_ABOVE), rows)
+    rows = [
+        (*pair, str(judged), str(findings.lift_over(*pair, GRADED)), str(findings.reach_over(*pair)))
+        for pair, judged in lifted.items()
+    ]
+    rows += [(perfusion, CAPTION, "", "", str(findings.reach_over(perfusion, CAPTION))) for perfusion in PERFUSIONS]
+    yield table(("curve of", "above the point of", *_ABOVE, "reach in attributes"), rows)
 
 
 def _verdict(lifted: Estimate, rival: str) -> str:

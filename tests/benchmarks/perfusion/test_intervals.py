@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.benchmarks.perfusion.intervals import lift, lift_between, mean_of, student_quantile
+from tests.benchmarks.perfusion.intervals import lift, lift_between, mean_of, reach, student_quantile
 
 
 def curve(*points: tuple[float, float]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -33,6 +33,11 @@ def test_what_lies_below_a_mixture_of_others_adds_nothing():
     ends = curve((0.2, 0.9), (0.8, 0.3))
     assert lift([*ends, *curve((0.5, 0.1))], curve((0.4, 0.0))[0]).value == pytest.approx(0.7)
     assert lift([*ends, *curve((0.5, 0.8))], curve((0.4, 0.0))[0]).value == pytest.approx(0.9 - 0.1 * 2 / 3)
+
+
+def test_a_curve_reaches_as_far_as_the_point_of_it_with_most_text():
+    assert reach(curve((0.2, 0.9), (0.8, 0.3)), curve((0.7, 0.0))[0]).value == pytest.approx(0.1)
+    assert reach(curve((0.2, 0.9), (0.8, 0.3)), curve((0.9, 0.0))[0]).value == pytest.approx(-0.1)
 
 
 def test_a_curve_lies_above_another_by_what_it_has_more_where_both_reach():
