@@ -216,6 +216,7 @@ def _base_model(shape: Shape, device: str) -> BaseModel:
         student=None,
         guidance=Guidance.CLASSIFIER_FREE,
         validation=None,
+        preview=None,
         segmenter=None,
     )
 
