@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,8 +46,8 @@ class Findings:
 
     def lift_over(self, perfusion: str, rival: str, axes: Axes) -> Estimate:
         """Estimate how far a Perfusion's curve over the bias, and on to the caption's point, lies above a rival's."""
-        (caption,), (point,) = (_curve_of(self.of(method), (DEFAULT,), axes) for method in (CAPTION, rival))
-        return lift([*self._curve(perfusion, axes), caption], point)
+        (point,) = _curve_of(self.of(rival), (DEFAULT,), axes)
+        return lift([*self._curve(perfusion, axes), *self._caption(axes, self.size.scored)], point)
 
     def reach_over(self, perfusion: str, rival: str) -> Estimate:
         """Estimate how much more of the prompt a Perfusion's curve reaches, by itself, than a rival shows."""
@@ -56,13 +56,14 @@ class Findings:
 
     def lift_over_lock(self, perfusion: str, axes: Axes) -> Estimate:
         """Estimate how far the whole method's curve lies above that of another key lock."""
-        return lift_between(self._curve(WHOLE, axes), self._curve(perfusion, axes))
+        caption = self._caption(axes, self.size.scored)
+        return lift_between(self._curve(WHOLE, axes), self._curve(perfusion, axes), caption)
 
     def lift_over_ablation(self, name: str, axes: Axes) -> Estimate:
         """Estimate how far the curve with a part lies above that without it."""
         arms = bias_arms(self.size.ablated_biases, _lock(WHOLE)).values()
         one, other = (_curve_of(results, arms, axes) for results in self._with_and_without(name))
-        return lift_between(one, other)
+        return lift_between(one, other, self._caption(axes, self.size.ablated))
 
     def difference(self, name: str, score: str) -> Estimate:
         """Estimate by how much a score is higher with a part than without it, at the model's own dial."""
@@ -78,6 +79,11 @@ class Findings:
         beside = ABLATIONS[name].beside
         found = self.of(WHOLE) if beside == WHOLE else self.of(beside, ABLATION)
         return [one for one in found if one["cell"]["individual"] in self.size.ablated], self.of(name, ABLATION)
+
+    def _caption(self, axes: Axes, individuals: Collection[int]) -> Curve:
+        """Return the one point of the caption, for these individuals."""
+        found = [one for one in self.of(CAPTION) if one["cell"]["individual"] in individuals]
+        return _curve_of(found, (DEFAULT,), axes)
 
     def _curve(self, perfusion: str, axes: Axes) -> Curve:
         return _curve_of(self.of(perfusion), bias_arms(self.size.biases, _lock(perfusion)).values(), axes)
@@ -120,8 +126,8 @@ def _add_scores(report: Report, results: Sequence[Mapping[str, Any]], name: str)
 
 
 def _add_parts(report: Report, findings: Findings) -> None:
-    """Note what each part of Perfusion is for, at equal text score."""
-    name = "identity at equal attributes: whole over {}"
+    """Note what each part of Perfusion is for, at no less text score."""
+    name = "identity at no less attributes: whole over {}"
     for perfusion in PERFUSIONS:
         if perfusion != WHOLE:
             report.add(name.format(perfusion), findings.lift_over_lock(perfusion, JUDGED).value)

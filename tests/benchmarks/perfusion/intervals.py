@@ -24,8 +24,6 @@ Curve = Sequence[tuple[Array, Array]]
 """Points of (text, image) scores, each (I,), of the same individuals throughout."""
 _RESAMPLES: Final = 4000
 _LEVEL: Final = 0.95
-_ACROSS: Final = 21
-"""Text scores at which two curves are compared."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,42 @@ def lift(curve: Curve, point: tuple[Array, Array]) -> Estimate:
     What can be had are the points of a curve and mixtures of two: some pictures drawn like this, some like that. A
     point with more text than all of them is compared with the one that has most.
     """
-    text, image = (_means(scores) for scores in point)  # (1 + R,)
-    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))  # (1 + R, points)
-    return _estimate(_best_at(xs, ys, np.minimum(text, xs.max(1))) - image, len(point[0]))
+    return _estimate(_above(_points(curve), _points([point])), len(point[0]))
+
+
+def lift_between(curve: Curve, other: Curve, shared: Curve) -> Estimate:
+    """Estimate how far a curve lies above another: its `lift` over the other's points, less the other's over its own.
+
+    Half of the difference of the two means; each is joined to the ``shared`` points, which anybody can have.
+    """
+    one, two, both = (_points(points) for points in (curve, other, shared))
+    over, under = _above(_joined(one, both), two), _above(_joined(two, both), one)
+    return _estimate((over - under) / 2, len(curve[0][0]))
 
 
 def reach(curve: Curve, point: tuple[Array, Array]) -> Estimate:
     """Estimate how much more text score the point of a curve that has most of it has than another point."""
-    most = np.stack([_means(text) for text, _ in curve], axis=1).max(1)  # (1 + R,)
-    return _estimate(most - _means(point[0]), len(point[0]))
+    return _estimate(_points(curve)[0].max(1) - _means(point[0]), len(point[0]))
+
+
+def _points(curve: Curve) -> tuple[Array, Array]:
+    """Return the mean text and image scores of points and of their resamples: (1 + R, points) each."""
+    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))
+    return xs, ys
+
+
+def _joined(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    return np.concatenate([one[0], other[0]], 1), np.concatenate([one[1], other[1]], 1)
+
+
+def _above(curve: tuple[Array, Array], points: tuple[Array, Array]) -> Array:
+    """Return how far a curve lies above points, on average over them: (1 + R,)."""
+    (xs, ys), most = curve, curve[0].max(1)
+    lifts = [
+        _best_at(xs, ys, np.minimum(text, most)) - image for text, image in zip(points[0].T, points[1].T, strict=True)
+    ]
+    above: Array = np.mean(lifts, axis=0)
+    return above
 
 
 def _best_at(xs: Array, ys: Array, text: Array) -> Array:
@@ -75,28 +100,6 @@ def _best_at(xs: Array, ys: Array, text: Array) -> Array:
     image = (1 - share) * ys[:, :, None] + share * ys[:, None, :]
     best: Array = np.where(right >= wanted, image, -np.inf).max((1, 2))
     return best
-
-
-def lift_between(curve: Curve, other: Curve) -> Estimate:
-    """Estimate how far a curve lies above another: in image score, on average over the text scores that both reach.
-
-    Where they reach none in common, their nearest ends are compared.
-    """
-    differences = []
-    for xs, ys, other_xs, other_ys in zip(*_curves(curve), *_curves(other), strict=True):
-        across = np.linspace(max(xs[0], other_xs[0]), min(xs[-1], other_xs[-1]), _ACROSS)
-        differences.append((np.interp(across, xs, ys) - np.interp(across, other_xs, other_ys)).mean())
-    return _estimate(np.array(differences), len(curve[0][0]))
-
-
-def _curves(curve: Curve) -> tuple[Array, Array]:
-    """Return the mean text and image scores of a curve and of its resamples, by rising text: (1 + R, points) each.
-
-    Of points with equal text the one with the best image score comes last, so that a curve that ends there is worth it.
-    """
-    xs, ys = (np.stack([_means(pair[axis]) for pair in curve], axis=1) for axis in (0, 1))
-    order = np.lexsort((ys, xs), axis=1)
-    return np.take_along_axis(xs, order, 1), np.take_along_axis(ys, order, 1)
 
 
 def _means(scores: Array) -> Array:

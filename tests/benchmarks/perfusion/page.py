@@ -19,7 +19,6 @@ from tests.benchmarks.perfusion.prompts import wordings
 from tests.benchmarks.perfusion.store import SCORES
 
 _INTRODUCTION: Final = Path(__file__).with_name("introduction.md")
-_LIFTED: Final = tuple(f"{image} at equal {text}" for text, image in AXES)
 _ABOVE: Final = tuple(f"{image} at no less {text}" for text, image in AXES)
 
 
@@ -137,11 +136,12 @@ def _parts(findings: Findings) -> str:
         lifts = [str(findings.lift_over_ablation(name, axes)) for axes in AXES]
         rows.append((ABLATIONS[name].beside, name, *lifts, *(str(findings.difference(name, one)) for one in SCORES)))
     told = (
-        f"By how much one is above the other: its curve over the bias, at equal text score on average over what both "
-        f"reach; and, at the model's own dial, its scores. {_ablated(findings)} "
+        "By how much one is above the other: its curve over the bias, joined to the caption as above, over the other's "
+        "points, less the same the other way round, halved; and, at the model's own dial, its scores. "
+        f"{_ablated(findings)} "
         "[many-concepts.md](many-concepts.md) compares the exact projection of several concepts with the naive sum."
     )
-    return f"{told}\n\n" + table(("one", "the other", *_LIFTED, *SCORES), rows)
+    return f"{told}\n\n" + table(("one", "the other", *_ABOVE, *SCORES), rows)
 
 
 def _ablated(findings: Findings) -> str:

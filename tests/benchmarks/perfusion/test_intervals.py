@@ -40,12 +40,16 @@ def test_a_curve_reaches_as_far_as_the_point_of_it_with_most_text():
     assert reach(curve((0.2, 0.9), (0.8, 0.3)), curve((0.9, 0.0))[0]).value == pytest.approx(-0.1)
 
 
-def test_a_curve_lies_above_another_by_what_it_has_more_where_both_reach():
-    falling = curve((0.8, 0.3), (0.2, 0.9))
-    moved_along = curve((0.9, 0.2), (0.3, 0.8))  # another dial of the same
-    assert lift_between(falling, moved_along).value == pytest.approx(0)
-    assert lift_between(falling, curve((0.1, 0.8), (0.7, 0.2))).value == pytest.approx(0.2)
-    assert lift_between(falling, curve((0.9, 0.1), (1.0, 0.0))).value == pytest.approx(0.2)  # the nearest ends
+def test_a_curve_lies_above_another_by_what_it_has_more_at_no_less_text_as_seen_from_both():
+    falling, floor = curve((0.2, 0.9), (0.8, 0.3)), curve((1.0, 0.0))
+    assert lift_between(falling, falling, floor).value == 0
+    part = curve((0.3, 0.8), (0.7, 0.4))  # which lacks the image that the whole has at its end
+    assert lift_between(falling, part, floor).value == pytest.approx(0.1 / 3)
+    lower = curve((0.2, 0.8), (0.8, 0.2))
+    assert lift_between(falling, lower, floor).value == pytest.approx(0.1)
+    assert lift_between(lower, falling, floor).value == pytest.approx(-0.1)
+    right_of = curve((0.9, 0.5))  # more text and more image than the end of the other
+    assert lift_between(right_of, curve((0.8, 0.3)), floor).value == pytest.approx((0.2 + 0.35) / 2)
 
 
 def test_an_interval_holds_the_mean_and_shrinks_with_agreement():
