@@ -35,7 +35,7 @@ def write_page(findings: Findings, page: Path, plot: Path) -> None:
         "## The curve over the bias against every rival's point",
         *_lifts(findings),
         "## What each part is for",
-        _parts(findings),
+        *_parts(findings),
         "## The gate's temperature while drawing",
         _temperature_table(findings),
         "## In one step",
@@ -125,23 +125,38 @@ def _verdict(lifted: Estimate, rival: str) -> str:
     return f"{'above' if lifted.value > 0 else 'below'} {rival}, which may be chance"
 
 
-def _parts(findings: Findings) -> str:
-    """Return the differences to other key locks, which are curves only, and to the ablations."""
-    rows = []
+def _parts(findings: Findings) -> Iterator[str]:
+    """Yield the differences to other key locks, which are curves only, and to the ablations; and what follows."""
+    lifts: dict[tuple[str, str], list[Estimate]] = {}
     for perfusion in PERFUSIONS:
         if perfusion != WHOLE:
-            lifts = [str(findings.lift_over_lock(perfusion, axes)) for axes in AXES]
-            rows.append((WHOLE, perfusion, *lifts, *[""] * len(SCORES)))
+            lifts[WHOLE, perfusion] = [findings.lift_over_lock(perfusion, axes) for axes in AXES]
     for name in findings.ablations:
-        lifts = [str(findings.lift_over_ablation(name, axes)) for axes in AXES]
-        rows.append((ABLATIONS[name].beside, name, *lifts, *(str(findings.difference(name, one)) for one in SCORES)))
-    told = (
+        lifts[ABLATIONS[name].beside, name] = [findings.lift_over_ablation(name, axes) for axes in AXES]
+    yield (
         "By how much one is above the other: its curve over the bias, joined to the caption as above, over the other's "
         "points, less the same the other way round, halved; and, at the model's own dial, its scores. "
         f"{_ablated(findings)} "
         "[many-concepts.md](many-concepts.md) compares the exact projection of several concepts with the naive sum."
     )
-    return f"{told}\n\n" + table(("one", "the other", *_ABOVE, *SCORES), rows)
+    rows = [(*pair, *map(str, lifted), *_differences(findings, pair[1])) for pair, lifted in lifts.items()]
+    yield table(("one", "the other", *_ABOVE, *SCORES), rows)
+    yield _advice({name: judged for (_, name), (judged, _) in lifts.items()})
+
+
+def _differences(findings: Findings, name: str) -> list[str]:
+    known = name in findings.ablations
+    return [str(findings.difference(name, score)) if known else "" for score in SCORES]
+
+
+def _advice(lifts: Mapping[str, Estimate]) -> str:
+    """Say what the measurements say of the defaults."""
+    better = [name for name, lifted in lifts.items() if lifted.high < 0]
+    worse = [name for name, lifted in lifts.items() if lifted.low > 0]
+    said = f"By more than chance the defaults are better than: {', '.join(worse) or 'none of these'}. "
+    if better:
+        return f"{said}By more than chance these are better, and should be the defaults: {', '.join(better)}."
+    return f"{said}None of these is better than they are by more than chance, so they stay."
 
 
 def _ablated(findings: Findings) -> str:
