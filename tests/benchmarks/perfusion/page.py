@@ -105,7 +105,7 @@ def _lifts(findings: Findings) -> Iterator[str]:
     )
     lifted = {(one, other): findings.lift_over(one, other, JUDGED) for one in PERFUSIONS for other in RIVALS}
     yield "\n".join(
-        f"* {perfusion}: " + "; ".join(_verdict(lifted[perfusion, rival], rival) for rival in RIVALS) + "."
+        f"* {perfusion}: " + "; ".join(_verdict(findings, lifted[perfusion, rival], rival) for rival in RIVALS) + "."
         for perfusion in PERFUSIONS
     )
     rows = [
@@ -116,11 +116,11 @@ def _lifts(findings: Findings) -> Iterator[str]:
     yield table(("curve of", "above the point of", *_ABOVE, "reach in attributes"), rows)
 
 
-def _verdict(lifted: Estimate, rival: str) -> str:
-    """Say plainly whether a curve lies above a rival's point."""
-    if lifted.low > 0:
+def _verdict(findings: Findings, lifted: Estimate, rival: str) -> str:
+    """Say plainly whether a curve lies above a rival's point; the quick form's individuals are too few to be sure."""
+    if lifted.low > 0 and findings.size.tuned:
         return f"**above** {rival}"
-    if lifted.high < 0:
+    if lifted.high < 0 and findings.size.tuned:
         return f"**below** {rival}"
     return f"{'above' if lifted.value > 0 else 'below'} {rival}, which may be chance"
 
@@ -141,7 +141,8 @@ def _parts(findings: Findings) -> Iterator[str]:
     )
     rows = [(*pair, *map(str, lifted), *_differences(findings, pair[1])) for pair, lifted in lifts.items()]
     yield table(("one", "the other", *_ABOVE, *SCORES), rows)
-    yield _advice({name: judged for (_, name), (judged, _) in lifts.items()})
+    if findings.size.tuned:
+        yield _advice({name: judged for (_, name), (judged, _) in lifts.items()})
 
 
 def _differences(findings: Findings, name: str) -> list[str]:
