@@ -13,6 +13,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 _CANDIDATES = range(20000, 32000)
 LOOPBACK = "127.0.0.1"
 
@@ -27,6 +29,14 @@ def is_free(port: int, *, host: str = LOOPBACK) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_held(port: int, *, by: int) -> bool:
+    """Whether the process ``by`` itself listens on ``port``: what answers there may be another's server."""
+    with contextlib.suppress(psutil.Error):
+        held = psutil.Process(by).net_connections("tcp")
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in held)
+    return False
 
 
 def find_free(count: int = 1) -> list[int]:

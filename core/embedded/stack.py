@@ -19,7 +19,7 @@ from core.db import migrations
 from core.embedded.errors import EmbeddedError
 from core.embedded.folder import DataFolder, write_private
 from core.embedded.placement import find_home
-from core.embedded.ports import LOOPBACK, find_free, is_free
+from core.embedded.ports import LOOPBACK, find_free, is_free, is_held
 from core.embedded.postgres import Postgres
 from core.embedded.process import Process
 from core.embedded.seaweed import SeaweedFS
@@ -58,8 +58,9 @@ PARTS = (
 class Stack:
     """A stack that runs; ``settings`` are complete: those that were given, and where the servers are."""
 
-    def __init__(self, settings: Settings, supervisor: Supervisor, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, api: Process, supervisor: Supervisor, stop: threading.Event) -> None:
         self.settings = settings
+        self._api = api
         self._supervisor = supervisor
         self._stop = stop
 
@@ -70,7 +71,7 @@ class Stack:
             EmbeddedError: when a part keeps failing, or the API is not ready in time.
         """
         deadline = time.monotonic() + _READY_WITHIN.total_seconds()
-        while not _is_ready(self.settings):
+        while not self._is_ready():
             if self._stop.is_set():
                 return False
             if time.monotonic() > deadline:
@@ -83,6 +84,11 @@ class Stack:
         """Keep the parts running until a stop is asked for, or ``until`` says so."""
         while not self._stop.is_set() and not until():
             self._look()
+
+    def _is_ready(self) -> bool:
+        # Two stacks that start together may choose the same port, and one's API must not pass for the other's.
+        pid, port = self._api.pid, self.settings.port
+        return pid is not None and is_held(port, by=pid) and _is_ready(self.settings)
 
     def _look(self) -> None:
         self._supervisor.watch_once()
@@ -121,8 +127,9 @@ def run_stack(settings: Settings, *, report: Callable[[str], None], parts: Seque
             migrations.upgrade(complete.owner_dsn)
             ObjectStore.from_settings(complete).ensure_bucket()
             write_running(complete, folder)
-            supervisor.start(*(_PartUnit(part, complete, folder) for part in parts))
-            yield Stack(complete, supervisor, stop)
+            units = {part.name: _PartUnit(part, complete, folder) for part in parts}
+            supervisor.start(*units.values())
+            yield Stack(complete, units["api"].process, supervisor, stop)
         finally:
             supervisor.stop()
             folder.running_file.unlink(missing_ok=True)

@@ -21,13 +21,11 @@ from PIL import Image
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from core.config import Settings
 from core.db.engine import sync_engine
-from core.embedded.stack import run_stack
 from core.tenants.provisioning import create_key, create_tenant
 from lockstep import Lockstep
 from tests.benchmarks.report import Report, argument_parser, print_table
-from tests.stack import server_folder
+from tests.benchmarks.running import running
 from tests.waiting import until
 
 _MODELS: Final = Path(__file__).parents[2] / "models"
@@ -217,24 +215,16 @@ def _picture() -> bytes:
 @contextmanager
 def open_stand() -> Iterator[Stand]:
     """A system of its own."""
-    models = (str(_MODELS / "storybook"), str(_MODELS / _STUDENT))
-    with server_folder() as folder:
-        settings = Settings(
-            data_dir=folder / "data",
-            models=models,
-            device="cpu",
-            preempt_after_seconds=_PREEMPT_AFTER,
-            preempt_most=1000,
-        )
-        with run_stack(settings, report=lambda _line: None) as stack:
-            if not stack.wait_until_ready():
-                raise RuntimeError("stopped before the service was ready")
-            engine = sync_engine(stack.settings.owner_dsn)
+    models = (_MODELS / "storybook", _MODELS / _STUDENT)
+    with running(*models, preempt_after_seconds=_PREEMPT_AFTER, preempt_most=1000) as settings:
+        engine = sync_engine(settings.owner_dsn)
+        try:
             with Session(engine) as session, session.begin():
                 tenant_id = create_tenant(session, "benchmark").id
                 key = create_key(session, tenant_id, "benchmark", frozenset({"generate", "train", "read"}))
-            with Lockstep(base_url=stack.settings.base_url, api_key=key) as client:
+            with Lockstep(base_url=settings.base_url, api_key=key) as client:
                 yield Stand(client, engine)
+        finally:
             engine.dispose()
 
 

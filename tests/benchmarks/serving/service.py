@@ -17,14 +17,13 @@ from sqlalchemy.orm import Session
 
 from core.config import Settings
 from core.db.engine import sync_engine
-from core.embedded.stack import run_stack
 from core.scheduling.levers import pause_pool
 from core.tenants.provisioning import create_key, create_tenant
 from lockstep import Generation, Lockstep
 from tests.benchmarks.report import Report, print_table
+from tests.benchmarks.running import running
 from tests.benchmarks.serving.setup import BATCH, SCENES, Size, draw, plain_requests
 from tests.serving import POOL
-from tests.stack import server_folder
 from workers.engine.storybook.drawing import load_model
 from workers.engine.warm import WarmModel
 
@@ -44,15 +43,10 @@ _ROW = text("""
 
 def measure_service(report: Report, teacher: Path, student: Path, size: Size) -> None:
     """Measure one picture at a time, then backlogs and the bare engine in turns."""
-    with server_folder() as folder:
-        settings = Settings(data_dir=folder / "data", models=(str(teacher), str(student)), device="cpu")
-        with run_stack(settings, report=lambda _line: None) as stack:
-            if not stack.wait_until_ready():
-                raise RuntimeError("stopped before the service was ready")
-            with Service(stack.settings) as service:
-                service.warm_up()
-                _measure_single(report, service, size)
-                _measure_backlog(report, service, student, size)
+    with running(teacher, student) as settings, Service(settings) as service:
+        service.warm_up()
+        _measure_single(report, service, size)
+        _measure_backlog(report, service, student, size)
 
 
 class Service:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.integration.embedded.running import RunningStack
+from core.config import Settings
+from core.embedded.ports import find_free
+from tests.integration.embedded.running import COMMAND, PROJECT, RunningStack
+from tests.integration.embedded.small_stack.api import make_server
 from tests.stack import TestServers
-from tests.waiting import eventually, is_alive
+from tests.waiting import eventually, is_alive, until
 
 
 def _logs(folder: Path) -> set[str]:
@@ -72,6 +76,33 @@ def test_a_setting_that_names_a_server_replaces_it_and_ctrl_c_stops_the_rest(
         assert stack.end(signal.SIGINT) == 0
     assert _logs(folder) == {"api", "worker"}
     assert servers.postgres.is_ready()
+
+
+def test_an_api_of_another_stack_that_took_the_port_meanwhile_does_not_pass_for_our_own(
+    reachable_folder: Path, servers: TestServers, s3_elsewhere: Mapping[str, str]
+) -> None:
+    """Both chose the port while it was free; the other was the first to listen."""
+    folder, port = reachable_folder / "late", find_free()[0]
+    variables = {
+        "LOCKSTEP_DATA_DIR": str(folder),
+        "LOCKSTEP_PORT": str(port),
+        "LOCKSTEP_DATABASE_URL": servers.new_database().render_as_string(),
+        "LOCKSTEP_BROKER_URL": servers.valkey.url,
+        **s3_elsewhere,
+    }
+    late = subprocess.Popen(COMMAND, cwd=PROJECT, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
+    try:
+        until((folder / "running.json").exists)  # the port is chosen, and the parts are about to start
+        with make_server(Settings(port=port)) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            _, said = late.communicate(timeout=30)
+            other.shutdown()
+    finally:
+        late.kill()
+        late.wait()
+    assert late.returncode == 1
+    assert "api failed 3 times in a row" in said
+    assert "Address already in use" in said
 
 
 def test_an_ordinary_user_runs_everything_as_themselves(reachable_folder: Path) -> None:

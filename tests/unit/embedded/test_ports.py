@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 from pathlib import Path
 
-from core.embedded.ports import LOOPBACK, find_free, is_free, remembered
+from core.embedded.ports import LOOPBACK, find_free, is_free, is_held, remembered
 
 
 def test_a_port_on_which_somebody_listens_is_not_free() -> None:
@@ -11,6 +13,21 @@ def test_a_port_on_which_somebody_listens_is_not_free() -> None:
         port = server.getsockname()[1]
         assert not is_free(port)
     assert is_free(port)
+
+
+def test_a_port_is_held_by_the_process_that_listens_on_it() -> None:
+    with socket.create_server((LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as client:
+        port = server.getsockname()[1]
+        assert is_held(port, by=os.getpid())
+        assert not is_held(client.getsockname()[1], by=os.getpid())  # a connection is no server
+        assert not is_held(port, by=os.getppid())
+    assert not is_held(port, by=os.getpid())
+
+
+def test_a_process_that_is_gone_holds_no_port() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert not is_held(22, by=gone.pid)
 
 
 def test_free_ports_are_different_and_below_those_of_outgoing_connections() -> None:

@@ -13,6 +13,10 @@ class _Ready(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+def make_server(settings: Settings) -> ThreadingHTTPServer:
+    """The server, listening; ``serve_forever`` answers."""
+    return ThreadingHTTPServer((settings.host, settings.port), _Ready)
+
+
 if __name__ == "__main__":
-    settings = Settings()
-    ThreadingHTTPServer((settings.host, settings.port), _Ready).serve_forever()
+    make_server(Settings()).serve_forever()
