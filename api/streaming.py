@@ -13,7 +13,7 @@ from api.standing import Standing
 from core.jobs.models import Event
 from core.webhooks.envelope import event_body
 
-POLL = timedelta(milliseconds=300)
+LONGEST_REST = timedelta(milliseconds=300)
 _PING_AFTER = timedelta(seconds=15)  # well under the minute after which proxies drop a silent connection
 
 
@@ -27,7 +27,7 @@ def stream(looks: AsyncIterator[Sequence[Event]], standing: Standing) -> Streami
         "Cache-Control": "no-cache",
         "X-Accel-Buffering": "no",
     }
-    return StreamingResponse(_told(looks, standing, pings_every=_PING_AFTER // POLL), headers=headers)
+    return StreamingResponse(_told(looks, standing, pings_every=_PING_AFTER // LONGEST_REST), headers=headers)
 
 
 async def _told(looks: AsyncIterator[Sequence[Event]], standing: Standing, *, pings_every: int) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from core.jobs.models import Job
 from core.jobs.reading import wait_for_end
 
 _LONGEST = timedelta(seconds=55)  # proxies and clients give up after a minute
-_POLL = timedelta(milliseconds=200)
+_LONGEST_REST = timedelta(milliseconds=200)
 
 
 def _wait(
@@ -51,4 +51,4 @@ def applied(wait: timedelta) -> dict[str, str]:
 
 async def hold(transactions: Transactions, job_id: str, wait: timedelta) -> Job:
     """The job when it has ended or the time is up."""
-    return await wait_for_end(transactions, job_id, at_most=wait, interval=_POLL, now=time.monotonic)
+    return await wait_for_end(transactions, job_id, at_most=wait, longest_rest=_LONGEST_REST, now=time.monotonic)

@@ -20,12 +20,13 @@ from core.errors import NotFound
 from core.jobs.models import Job
 from core.jobs.outlook import Reason, outlook
 from core.jobs.params import GenerationParams, TrainingParams
+from core.jobs.pauses import growing
 from core.jobs.reading import get_job
 from core.jobs.retrying import RETRYABLE
 from core.jobs.states import JobKind, JobState
 from core.tenants.authentication import Caller
 
-_EVERY: Final = timedelta(milliseconds=300)  # somebody waits for it
+_LONGEST_REST: Final = timedelta(milliseconds=300)
 
 Values = dict[str, Any]
 
@@ -108,4 +109,4 @@ def follow(
         async with transactions() as session:
             return {**rights(caller), **await reading(session), "is_live": True}
 
-    return live(request, f"studio/{template}", read, every=_EVERY)
+    return live(request, f"studio/{template}", read, rests=growing(_LONGEST_REST))

@@ -1,10 +1,10 @@
-"""Parts of pages that follow what Postgres says: rendered again every second, sent when they have changed."""
+"""Parts of pages that follow what Postgres says: rendered again and again, sent when they have changed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import repeat
 from typing import Any, Final
 
 import anyio
@@ -17,7 +17,7 @@ from api.standing import standing_of
 
 EVENT: Final = "changed"
 OVER: Final = "over"  # nothing more will change
-_LOOK_EVERY: Final = timedelta(seconds=1)
+_STEADY: Final = repeat(1.0)  # second
 _PING_AFTER: Final = 15.0  # seconds of silence, after which proxies may think that nobody is there
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -26,12 +26,12 @@ Read = Callable[[], Awaitable[dict[str, Any]]]
 """Looks up what a part shows, in a transaction of its own; `is_over` among it says that nothing more will change."""
 
 
-def live(request: Request, template: str, read: Read, *, every: timedelta = _LOOK_EVERY) -> StreamingResponse:
-    """Stream a part of a page, for as long as whoever asked for it may see it."""
-    return StreamingResponse(_parts(request, template, read, every), headers=_HEADERS)
+def live(request: Request, template: str, read: Read, *, rests: Iterator[float] = _STEADY) -> StreamingResponse:
+    """Stream a part of a page, for as long as whoever asked for it may see it, with so many seconds between looks."""
+    return StreamingResponse(_parts(request, template, read, rests), headers=_HEADERS)
 
 
-async def _parts(request: Request, template: str, read: Read, every: timedelta) -> AsyncIterator[bytes]:
+async def _parts(request: Request, template: str, read: Read, rests: Iterator[float]) -> AsyncIterator[bytes]:
     standing = standing_of(request)
     last, spoke = "", time.monotonic()
     while await standing.holds():
@@ -46,4 +46,4 @@ async def _parts(request: Request, template: str, read: Read, every: timedelta) 
         if values.get("is_over"):
             yield format_sse_event(data_str=OVER, event=OVER)
             return
-        await anyio.sleep(every.total_seconds())
+        await anyio.sleep(next(rests))

@@ -146,5 +146,5 @@ async def stream_job_events(
     async with transactions() as session:
         await get_job(session, job_id)
     after = streaming.sequence_after(last_event_id, job_id)
-    looks = follow_job(transactions, job_id, after_sequence=after, interval=streaming.POLL)
+    looks = follow_job(transactions, job_id, after_sequence=after, longest_rest=streaming.LONGEST_REST)
     return streaming.stream(looks, standing_of(request))

@@ -16,6 +16,7 @@ from core.events.statements import Cursor
 from core.events.types import ALL_TYPES
 from core.jobs import statements as job_statements
 from core.jobs.models import Event
+from core.jobs.pauses import growing
 from core.jobs.states import JobState
 
 _BATCH = 100
@@ -39,7 +40,7 @@ async def read_feed(
 
 
 async def follow_job(
-    transactions: Transactions, job_id: str, *, after_sequence: int, interval: timedelta
+    transactions: Transactions, job_id: str, *, after_sequence: int, longest_rest: timedelta
 ) -> AsyncIterator[Sequence[Event]]:
     """A job's events from the one after ``after_sequence`` to its last, as they are committed.
 
@@ -47,6 +48,7 @@ async def follow_job(
     open between looks.
     """
     told = after_sequence
+    rests = growing(longest_rest)
     while True:
         # A stream whose client leaves is cancelled: not amid a statement, which would cost the connection.
         events, ended = await asyncio.shield(_look(transactions, job_id, told))
@@ -57,7 +59,7 @@ async def follow_job(
             continue
         if ended:
             return
-        await asyncio.sleep(interval.total_seconds())
+        await asyncio.sleep(next(rests))
 
 
 async def _look(transactions: Transactions, job_id: str, told: int) -> tuple[Sequence[Event], bool]:

@@ -12,6 +12,7 @@ from core.db.transactions import Transactions
 from core.errors import NotFound
 from core.jobs import statements
 from core.jobs.models import Job, JobAttempt
+from core.jobs.pauses import growing
 from core.jobs.states import JobKind, JobState
 
 
@@ -33,16 +34,17 @@ async def wait_for_end(
     job_id: str,
     *,
     at_most: timedelta,
-    interval: timedelta,
+    longest_rest: timedelta,
     now: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Job:
     """The job once it has ended, or as it is when the time is up; raises NotFound. ``now`` counts seconds."""
     deadline = now() + at_most.total_seconds()
+    rests = growing(longest_rest)
     while True:
         async with transactions() as session:
             job = await get_job(session, job_id)
         remaining = deadline - now()
         if JobState(job.state).is_terminal or remaining <= 0:
             return job
-        await sleep(min(interval.total_seconds(), remaining))
+        await sleep(min(next(rests), remaining))
