@@ -49,6 +49,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("I6", "misplaced-files", "results lie under the token that succeeded", statements.MISPLACED_FILES),
     Invariant("I7", "wrong-counts", "running counts are the numbers of leases", statements.WRONG_COUNTS),
     Invariant("I7", "sleeping-tenants", "no tenant with work is looked past", statements.SLEEPING_TENANTS),
+    Invariant("I7", "tenants-behind", "no tenant awake stands where none looks", statements.TENANTS_BEHIND),
     Invariant("I7", "false-queue-rows", "what is in the queue may be claimed", statements.FALSE_QUEUE_ROWS),
     Invariant("I8", "unbalanced-jobs", "the ledger says of each job what the job says", statements.UNBALANCED_JOBS),
     Invariant("I8", "wrong-reserves", "budgets hold back for what goes on, no more", statements.WRONG_RESERVES),

@@ -32,13 +32,33 @@ FALSE_QUEUE_ROWS = text("""
     LIMIT :limit
 """)
 
-# Tenants that have work in the queue and are looked past by every claim.
-SLEEPING_TENANTS = text("""
-    SELECT s.pool || '/' || s.tenant_id FROM tenant_sched s
-    WHERE NOT s.active
-      AND EXISTS (SELECT 1 FROM ready r WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id)
+# The first of a tenant's jobs that a claim may take.
+_WORK = """
+    CROSS JOIN LATERAL (
+        SELECT min(r.sort_key) AS first_key FROM ready r
+        WHERE r.pool = s.pool AND r.tenant_id = s.tenant_id
+          AND NOT EXISTS (SELECT 1 FROM models m WHERE m.id = r.model_id AND m.paused_at IS NOT NULL)) work
+"""
+
+# Tenants that have work in the queue and sleep.
+SLEEPING_TENANTS = text(f"""
+    SELECT s.pool || '/' || s.tenant_id FROM tenant_sched s {_WORK}
+    WHERE NOT s.active AND work.first_key IS NOT NULL
       AND NOT EXISTS (
         SELECT 1 FROM sched_notes n WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id AND n.wake)
+    LIMIT :limit
+""")
+
+# Tenants that are awake, and yet no claim sees their work: it lies before where their queue is looked at, or they could
+# be served and stand behind the pool's own time; and no note will move them.
+TENANTS_BEHIND = text(f"""
+    SELECT s.pool || '/' || s.tenant_id FROM tenant_sched s JOIN pools p ON p.name = s.pool {_WORK}
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, min(n.least_key) AS first_key FROM sched_notes n
+        WHERE n.pool = s.pool AND n.tenant_id = s.tenant_id) noted
+    WHERE s.active AND work.first_key IS NOT NULL AND (
+        work.first_key < s.head_key AND coalesce(noted.first_key > work.first_key, true)
+        OR NOT s.paused AND s.running < s.max_running AND s.vtime < p.vtime AND noted.count = 0)
     LIMIT :limit
 """)
 

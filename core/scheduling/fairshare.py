@@ -81,7 +81,8 @@ class Queue(Protocol):
         """The first jobs of a lane of each of these tenants, a tenant's in order."""
 
     def let_sleep(self, share: Share) -> bool:
-        """Look past a tenant without work until it is woken; False for one whose next job is just being written."""
+        """Look past a tenant without work until it is woken; False for one whose next job is just being written, or has
+        been since its queue was looked at."""
 
 
 def select_batch(queue: Queue, *, warm: frozenset[str], most: Callable[[str], int]) -> Batch | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
 from core.db.pipeline import BY_INDEX, Call, Rows, exchange
@@ -57,10 +58,8 @@ class SqlQueue:
 
     def let_sleep(self, share: Share) -> bool:
         """As `Queue` has it."""
-        if not self._hold(share):
-            return False
-        self._session.execute(statements.LET_SLEEP, self._of(share))
-        return True
+        # A job may have come between the look at its queue and the hold of it.
+        return self._hold(share) and self._found(statements.LET_SLEEP, share)
 
     def take(self, batch: Batch, taking: Call) -> Rows:
         """Move the pool's time on to that of the batch's leader, run ``taking``, which has the batch's jobs begin, and
@@ -80,7 +79,10 @@ class SqlQueue:
 
     def _hold(self, share: Share) -> bool:
         """Keep new jobs of a tenant from being written until commit; False while one is just being written."""
-        return self._session.execute(statements.HOLD_TENANT, self._of(share)).one_or_none() is not None
+        return self._found(statements.HOLD_TENANT, share)
+
+    def _found(self, statement: TextClause, share: Share) -> bool:
+        return self._session.execute(statement, self._of(share)).one_or_none() is not None
 
     def _of(self, share: Share) -> dict[str, str | int]:
         return {**self._pool, "tenant_id": share.tenant_id, "head_key": share.head_key}

@@ -164,6 +164,7 @@ LET_SLEEP = text(f"""
       AND NOT EXISTS (
         SELECT 1 FROM ready r WHERE r.pool = :pool AND r.tenant_id = :tenant_id AND r.sort_key >= :head_key
           AND {_RUNNABLE})
+    RETURNING tenant_id
 """)
 
 MOVE_HEAD = text("""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.invariants import checks
 from tests.integration.invariants.conftest import Breakable, History
 from workers.maintain import watcher
@@ -110,10 +112,24 @@ def test_a_tenant_that_sleeps_over_its_work_is_told(history: History, breakable:
     assert breakable.found() == {"sleeping-tenants": [f"gpu/{history.tenant_id}"]}
 
 
+def test_a_tenant_whose_only_work_wants_a_paused_model_may_sleep(breakable: Breakable):
+    breakable.run("UPDATE tenant_sched SET active = false")
+    breakable.run("DELETE FROM sched_notes")
+    breakable.run("UPDATE models SET paused_at = now()")
+    assert "sleeping-tenants" not in breakable.found()
+
+
+@pytest.mark.parametrize("strand", ["vtime = -1", "head_key = (SELECT max(sort_key) + 1 FROM ready)"])
+def test_a_tenant_awake_whose_work_no_claim_sees_is_told(history: History, breakable: Breakable, strand):
+    breakable.run("DELETE FROM sched_notes")
+    breakable.run(f"UPDATE tenant_sched SET active = true, {strand}")
+    assert breakable.found()["tenants-behind"] == [f"gpu/{history.tenant_id}"]
+
+
 def test_a_queue_row_of_a_job_that_runs_is_told(history: History, breakable: Breakable):
     breakable.run(
         "INSERT INTO ready (pool, tenant_id, sort_key, job_id, lane, model_id, cost_ms) "
-        "SELECT pool, tenant_id, 1, id, lane, model_id, cost_ms FROM jobs WHERE id = :id",
+        "SELECT pool, tenant_id, sort_key, id, lane, model_id, cost_ms FROM jobs WHERE id = :id",
         id=history.running,
     )
     assert breakable.found() == {"false-queue-rows": [history.running]}

@@ -1,16 +1,19 @@
 """Two pieces of work on two connections, interleaved statement by statement as a schedule says.
 
-Before each of its statements, and before its commit, a piece waits until it is its turn. One that is held up by a lock
-of the other is left behind until the other has let go.
+Before each of its statements, those that travel together included, and before its commit, a piece waits until it is its
+turn. One that is held up by a lock of the other is left behind until the other has let go.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, TextClause, event
+
+from core.db import pipeline
 
 _BLOCKED_SECONDS = 0.03  # silent for longer: it waits for a lock of the other
 _PATIENCE_SECONDS = 20.0
@@ -75,6 +78,22 @@ def watch(engines: Iterable[Engine]) -> None:
     for engine in engines:
         event.listen(engine, "before_cursor_execute", _turn)
         event.listen(engine, "commit", _turn)
+
+
+@contextmanager
+def watched_exchanges() -> Iterator[None]:
+    """Make the statements of exchanges wait for their turn as well: SQLAlchemy does not see them."""
+    compiled = pipeline._sql
+
+    def sql(statement: TextClause) -> str:
+        _turn()
+        return compiled(statement)
+
+    pipeline._sql = sql  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        pipeline._sql = compiled
 
 
 def race(one: Callable[[], Any], other: Callable[[], Any], schedule: Sequence[bool]) -> None:

@@ -14,6 +14,7 @@ from core.jobs.execution import Ending, finish
 from core.jobs.models import Ready
 from core.jobs.states import JobState
 from core.scheduling import statements
+from core.scheduling.queue import SqlQueue
 from tests.integration.jobs.conftest import LEASE
 
 SUCCESS: dict[str, Any] = {"images": []}
@@ -124,6 +125,25 @@ def test_a_tenant_whose_next_job_is_just_being_written_holds_up_nobody_and_stays
         assert queue.claim() == []
         submitting.commit()
     assert [job.id for job in queue.claim()] == [mine]
+
+
+def test_a_tenant_whose_next_job_was_written_while_it_was_found_without_work_is_not_left_behind(queue, monkeypatch):
+    first, second = queue.tenant("first"), queue.tenant("second")
+    queue.submit(first)
+    queue.submit(second, n=16, steps=200)
+    assert len([*queue.claim(), *queue.claim()]) == 2  # the first now has less virtual time, and nothing queued
+    (theirs,) = queue.submit(second)
+    mine: list[str] = []
+
+    def hold(this, share):
+        if share.tenant_id == first and not mine:
+            mine.extend(queue.submit(first))
+        return held(this, share)
+
+    held = SqlQueue._hold
+    monkeypatch.setattr(SqlQueue, "_hold", hold)
+    assert [job.id for job in queue.claim(room=4)] == [theirs]
+    assert [job.id for job in queue.claim()] == mine != []
 
 
 @pytest.mark.parametrize("statement", [statements.UNQUEUE, statements.DEQUEUE])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -31,7 +31,7 @@ from core.scheduling import levers
 from core.scheduling.fairshare import Priority
 from core.tenants.provisioning import create_key
 from tests.integration.jobs.conftest import LEASE, POOL, Queue
-from tests.integration.jobs.interleaving import race, watch
+from tests.integration.jobs.interleaving import race, watch, watched_exchanges
 
 Work = Callable[[], Any]
 
@@ -96,6 +96,12 @@ class Races(RuleBasedStateMachine):
     @rule(data=st.data(), schedule=st.lists(st.booleans(), max_size=30))
     def two_at_once(self, data: st.DataObject, schedule: list[bool]) -> None:
         race(self._work(data), self._work(data), schedule)
+
+    @rule(data=st.data(), before=st.integers(0, 8))
+    def a_job_comes_amid_a_claim(self, data: st.DataObject, before: int) -> None:
+        tenant_id, priority = data.draw(st.sampled_from(self.tenants)), data.draw(st.sampled_from(Priority))
+        submit = self._submit(tenant_id, priority, by_key=False)
+        race(lambda: self.queue.claim(4), submit, [False] * before + [True] * 40)
 
     @rule(data=st.data())
     def one_alone(self, data: st.DataObject) -> None:
@@ -236,10 +242,11 @@ class Races(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def raced(queue: Queue) -> type[Races]:
+def raced(queue: Queue) -> Iterator[type[Races]]:
     watch([queue.workers])
     Races.queue = queue
-    return Races
+    with watched_exchanges():
+        yield Races
 
 
 def test_no_race_strands_doubles_or_miscounts_a_job(raced: type[Races]) -> None:
