@@ -84,6 +84,71 @@ def test_a_connection_notices_that_the_other_side_is_gone(postgres_url):
     assert wanted.items() <= parameters.items()
 
 
+PID = text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+def end_session(postgres_url):
+    """Ends the session of a process of Postgres."""
+    with psycopg.connect(postgres_url.set(drivername="postgresql").render_as_string(), autocommit=True) as operator:
+
+        def end(pid):
+            operator.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        yield end
+
+
+def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced_unnoticed(postgres_url, end_session):
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection, engine.connect() as other:
+        first, _ = connection.execute(PID).scalar_one(), other.execute(PID)
+    end_session(first)
+    with engine.connect() as connection, engine.connect() as other:
+        assert first not in {connection.execute(PID).scalar_one(), other.execute(PID).scalar_one()}
+    engine.dispose()
+
+
+async def test_so_is_one_of_the_api(postgres_url, end_session):
+    engine = async_engine(postgres_url)
+    async with engine.connect() as connection:
+        first = (await connection.execute(PID)).scalar_one()
+    await asyncio.to_thread(end_session, first)
+    async with engine.connect() as connection:
+        assert (await connection.execute(PID)).scalar_one() != first
+    await engine.dispose()
+
+
+def test_only_a_connection_that_rested_is_asked_whether_it_lives(postgres_url, monkeypatch):
+    engine = sync_engine(postgres_url)
+    asked = []
+
+    def ping(connection):
+        asked.append(connection)
+        return True
+
+    monkeypatch.setattr(engine.dialect, "do_ping", ping)
+    for _ in range(3):
+        with engine.connect() as connection:
+            connection.execute(PID)
+    assert not asked
+    monkeypatch.setattr("core.db.engine._RESTED", 0.0)
+    with engine.connect():
+        assert len(asked) == 1
+    engine.dispose()
+
+
+def test_a_connection_that_its_driver_closed_is_replaced(postgres_url):
+    engine = sync_engine(postgres_url)
+    with engine.connect() as connection:
+        connection.execute(PID)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+    driver.close()
+    with engine.connect() as connection:
+        assert connection.execute(PID).scalar_one()
+    engine.dispose()
+
+
 def test_a_lock_is_not_waited_for_without_end(postgres_url):
     impatient = sync_engine(postgres_url.update_query_dict({"options": "-c lock_timeout=50ms"}))
     lock = text("SELECT pg_advisory_xact_lock(1)")

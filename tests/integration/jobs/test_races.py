@@ -73,6 +73,16 @@ BROKEN = {
 }
 
 
+def found_broken(queue: Queue) -> dict[str, list[str]]:
+    """Whose state is broken, by what is."""
+    values = {"cap": CAP, "key_cap": KEY_CAP}
+    found = {
+        name: queue.column(sql, **{key: value for key, value in values.items() if f":{key}" in sql})
+        for name, sql in BROKEN.items()
+    }
+    return {name: ids for name, ids in found.items() if ids}
+
+
 class Races(RuleBasedStateMachine):
     """Rules race two pieces of work, each of which an API, a worker, maintenance or an operator might be doing."""
 
@@ -97,27 +107,14 @@ class Races(RuleBasedStateMachine):
     def two_at_once(self, data: st.DataObject, schedule: list[bool]) -> None:
         race(self._work(data), self._work(data), schedule)
 
-    @rule(data=st.data(), before=st.integers(0, 8))
-    def a_job_comes_amid_a_claim(self, data: st.DataObject, before: int) -> None:
-        tenant_id, priority = data.draw(st.sampled_from(self.tenants)), data.draw(st.sampled_from(Priority))
-        submit = self._submit(tenant_id, priority, by_key=False)
-        race(lambda: self.queue.claim(4), submit, [False] * before + [True] * 40)
-
     @rule(data=st.data())
     def one_alone(self, data: st.DataObject) -> None:
         self._work(data)()
 
     @invariant()
     def nothing_is_broken(self) -> None:
-        if not hasattr(self, "key"):
-            return
-        with self.queue.owners.begin() as connection:
-            values = {"cap": CAP, "key_cap": KEY_CAP}
-            found = {
-                name: list(connection.execute(text(sql), {k: v for k, v in values.items() if f":{k}" in sql}).scalars())
-                for name, sql in BROKEN.items()
-            }
-        assert {name: ids for name, ids in found.items() if ids} == {}
+        if hasattr(self, "key"):
+            assert found_broken(self.queue) == {}
 
     def teardown(self) -> None:
         """Let everything run to its end: nothing may be left."""
@@ -260,3 +257,20 @@ def test_no_race_strands_doubles_or_miscounts_a_job(raced: type[Races]) -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(raced, settings=wanted)
+
+
+@pytest.mark.parametrize("before", range(10))
+def test_a_job_that_comes_at_any_moment_of_a_claim_is_claimed_by_the_next(queue: Queue, before: int) -> None:
+    """Its tenant has the least virtual time and nothing queued, and may just be let sleep."""
+    first, second = queue.tenant("first"), queue.tenant("second")
+    queue.submit(first)
+    queue.submit(second, n=16, steps=200)
+    queue.claim()
+    queue.claim()
+    queue.submit(second)
+    watch([queue.workers])
+    with watched_exchanges():
+        race(queue.claim, lambda: queue.submit(first), [False] * before + [True] * 60)
+    assert found_broken(queue) == {}
+    queue.claim()
+    assert queue.column("SELECT id FROM jobs WHERE state = 'queued'") == []
