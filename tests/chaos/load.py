@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from standardwebhooks import WebhookVerificationError
 
-from tests.integration.webhooks.receiver import Receiver, receiving
+from tests.integration.webhooks.receiver import Receiver, Request, receiving
 from tests.serving import picture_bytes
 
 TENANTS = 20
@@ -89,15 +89,14 @@ class Load:
             raise
 
     async def _main(self) -> None:
-        async with receiving() as receiver, httpx.AsyncClient(base_url=self._url, timeout=8, verify=False) as http:
+        client = httpx.AsyncClient(base_url=self._url, timeout=8, verify=False)
+        async with receiving(heed=self._hear) as receiver, client as http:
             self._http = http
-            mail = asyncio.create_task(self._read_mail(receiver))
             await asyncio.gather(*(self._settle_in(tenant, receiver) for tenant in self._tenants.values()))
             self.begun.set()
             await asyncio.gather(*map(self._live, self._tenants.values()))
             self.silent.set()
             await asyncio.to_thread(self._leaving.wait)
-            mail.cancel()
 
     async def _settle_in(self, tenant: Tenant, receiver: Receiver) -> None:
         body = {"url": receiver.url(f"/{tenant.id}"), "event_types": _EVENTS}
@@ -191,15 +190,8 @@ class Load:
             await asyncio.sleep(tenant.rng.uniform(0.3, 1.5))
         raise TimeoutError(f"{path} was not answered before the end")
 
-    async def _read_mail(self, receiver: Receiver) -> None:
-        read = 0
-        while True:
-            for request in receiver.requests[read:]:
-                self._hear(self._tenants[request.path[1:]], request)
-            read = len(receiver.requests)
-            await asyncio.sleep(0.1)
-
-    def _hear(self, tenant: Tenant, request: Any) -> None:
+    def _hear(self, request: Request) -> None:
+        tenant = self._tenants[request.path[1:]]
         self.deliveries += 1
         try:
             event = request.verified(tenant.secret)

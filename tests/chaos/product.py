@@ -132,11 +132,12 @@ class Product:
         )
 
     def _webhooks(self) -> list[str]:
-        owed = set(self.column("SELECT event_id FROM webhook_deliveries"))
+        deliveries = self.rows("SELECT event_id, state, attempt FROM webhook_deliveries")
+        owed = {row.event_id: f"{row.state} after {row.attempt} attempts" for row in deliveries}
         ends = set(self.column("SELECT id FROM events WHERE type ~ '[.](succeeded|failed|canceled)$'"))
-        wrong = [f"no delivery of {event}" for event in ends - owed]
-        wrong += [f"{event} was never heard" for event in owed - self.load.heard.keys()]
-        wrong += [f"{event} is unknown" for event in self.load.heard.keys() - owed]
+        wrong = [f"no delivery of {event}" for event in ends - owed.keys()]
+        wrong += [f"{event} was never heard: {owed[event]}" for event in owed.keys() - self.load.heard.keys()]
+        wrong += [f"{event} is unknown" for event in self.load.heard.keys() - owed.keys()]
         wrong += [f"{event} was told in two ways" for event, bodies in self.load.heard.items() if len(bodies) > 1]
         return wrong + ["a bad signature"] * self.load.bad_signatures
 

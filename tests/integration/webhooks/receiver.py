@@ -7,7 +7,7 @@ import itertools
 import ssl
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +48,14 @@ class Drip(bytes):
 
 
 class Receiver:
-    """Answers 204 to everything, or the next of ``answers[path]`` (the last one again and again)."""
+    """Answers 204 to everything, or the next of ``answers[path]`` (the last one again and again).
 
-    def __init__(self) -> None:
+    ``heed`` is called with each request before it is answered: whoever sees a delivery done finds it heard.
+    """
+
+    def __init__(self, heed: Callable[[Request], None] | None = None) -> None:
         self.requests: list[Request] = []
+        self._heed = heed
         self.answers: defaultdict[str, deque[bytes]] = defaultdict(lambda: deque([answer(204)]))
         self.arrived = asyncio.Condition()
         self.port = 0
@@ -80,6 +84,8 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = await _read(reader)
+            if self._heed is not None:
+                self._heed(request)
             async with self.arrived:
                 self.requests.append(request)
                 self.arrived.notify_all()
@@ -117,9 +123,11 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 @asynccontextmanager
-async def receiving(ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
+async def receiving(
+    ssl_context: ssl.SSLContext | None = None, *, heed: Callable[[Request], None] | None = None
+) -> AsyncIterator[Receiver]:
     """A receiver on a port of this machine."""
-    receiver = Receiver()
+    receiver = Receiver(heed)
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=ssl_context)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
