@@ -59,10 +59,10 @@ class Starts:
     """What the workers told of their starts."""
 
     def __init__(self, broker_url: str) -> None:
-        self._broker = redis.Redis.from_url(broker_url)
+        self._broker = redis.Redis.from_url(broker_url, socket_timeout=None)  # its own ends a longer wait
         self._broker.delete(STARTS)
 
-    def next(self, patience: float = 20.0) -> float:
+    def next(self, patience: float = 60.0) -> float:
         """Wait for the next one."""
         told: Any = self._broker.blpop([STARTS], timeout=patience)
         if told is None:
